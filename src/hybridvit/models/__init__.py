@@ -1,0 +1,1 @@
+"""CMT and CvT, and the catalogue of their published sizes and arithmetics."""

@@ -1,0 +1,1 @@
+"""Weights files: our own checkpoint, and everybody else's."""
