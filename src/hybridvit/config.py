@@ -98,7 +98,7 @@ class DataSection:
     """Repeated augmentation: how often a picture is drawn, differently augmented, before the next one."""
     broken_limit: float = 0.01
     """Share of the training pictures that may be unreadable before the run stops."""
-    max_pixels: int = 100_000_000
+    max_pixels: int = 80_000_000
     """Larger pictures are refused from their header, before decoding."""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,180 @@
+"""Batches of tensors from sources of pictures."""
+
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hybridvit.config import AugmentSection, Preprocess
+from hybridvit.data.decode import MAX_PIXELS, decode
+from hybridvit.data.sampler import Address, TrainSampler
+from hybridvit.data.source import Source
+from hybridvit.data.transforms import Transform, eval_transform, train_transform
+from hybridvit.errors import DataError
+from hybridvit.runtime import seed_for, seeded
+
+MAX_REPLACEMENTS = 100
+
+
+class TrainBatch(NamedTuple):
+    """Shape: images (B, C, H, W) uint8; labels, indices (B,). broken: numbers of unreadable pictures, any length."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+    broken: torch.Tensor
+
+
+class EvalBatch(NamedTuple):
+    """Shape: images (B, C, H, W), normalised; labels, indices (B,). broken: numbers of unreadable pictures, any length.
+
+    A broken picture is in `broken` only: B may be smaller than the batch size, even 0.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+    broken: torch.Tensor
+
+
+class _TrainSample(NamedTuple):
+    image: torch.Tensor
+    label: int
+    index: int
+    broken: list[int]
+
+
+class TrainSet(Dataset[_TrainSample]):
+    """Augmented pictures by address. A broken picture is replaced by the next one that can be read."""
+
+    def __init__(self, source: Source, transform: Transform, *, channels: int, max_pixels: int) -> None:
+        self.source = source
+        self.transform = transform
+        self.channels = channels
+        self.max_pixels = max_pixels
+
+    def __getitem__(self, address: Address) -> _TrainSample:
+        index, broken = address.index, []
+        while True:
+            name = self.source.name(index)
+            try:
+                picture = decode(self.source.read(index), name=name, channels=self.channels, max_pixels=self.max_pixels)
+                break
+            except (DataError, OSError):
+                broken.append(index)
+                index = (index + 1) % len(self.source)
+                if len(broken) > MAX_REPLACEMENTS:
+                    raise DataError(
+                        f"{name} and the {MAX_REPLACEMENTS} pictures before it cannot be read. Check the data set."
+                    ) from None
+        with seeded(seed_for(*address)):
+            return _TrainSample(self.transform(picture), self.source.labels[index], index, broken)
+
+
+class EvalSet(Dataset[tuple[torch.Tensor | None, int, int]]):
+    """Pictures by number, None where broken."""
+
+    def __init__(self, source: Source, transform: Transform, *, channels: int, max_pixels: int) -> None:
+        self.source = source
+        self.transform = transform
+        self.channels = channels
+        self.max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor | None, int, int]:
+        label = self.source.labels[index]
+        try:
+            data = self.source.read(index)
+            picture = decode(data, name=self.source.name(index), channels=self.channels, max_pixels=self.max_pixels)
+        except (DataError, OSError):
+            return None, label, index
+        return self.transform(picture), label, index
+
+
+def train_loader(
+    source: Source,
+    sampler: TrainSampler,
+    *,
+    preprocess: Preprocess,
+    augment: AugmentSection,
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[TrainBatch]:
+    """One iterator for the whole run: workers go on through the ends of epochs."""
+    channels = preprocess.in_chans
+    dataset = TrainSet(source, train_transform(preprocess, augment), channels=channels, max_pixels=max_pixels)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate_train,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+
+
+def eval_loader(
+    source: Source,
+    *,
+    preprocess: Preprocess,
+    batch_size: int = 64,
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[EvalBatch]:
+    """Every picture once, in order; with several ranks each takes every world-th, so that none comes twice."""
+    dataset = EvalSet(source, eval_transform(preprocess), channels=preprocess.in_chans, max_pixels=max_pixels)
+    mine = range(rank, len(source), world)
+    return DataLoader(
+        dataset,
+        batch_sampler=[list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)],
+        num_workers=workers,
+        collate_fn=_EvalCollate((preprocess.in_chans, *preprocess.image_size)),
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+
+
+def normalize(images: torch.Tensor, preprocess: Preprocess, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """uint8 pictures to what the model expects, on their device. Shape: (B, C, H, W) -> same, channels last."""
+    mean = torch.tensor(preprocess.mean, dtype=dtype, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocess.std, dtype=dtype, device=images.device).view(1, -1, 1, 1)
+    return images.to(dtype).div_(255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def _collate_train(samples: Sequence[_TrainSample]) -> TrainBatch:
+    return TrainBatch(
+        torch.stack([sample.image for sample in samples]),
+        torch.tensor([sample.label for sample in samples]),
+        torch.tensor([sample.index for sample in samples]),
+        torch.tensor([index for sample in samples for index in sample.broken], dtype=torch.int64),
+    )
+
+
+class _EvalCollate:
+    """A class, so that it can be sent to worker processes with the shape of an empty batch."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        self.image_shape = image_shape
+
+    def __call__(self, samples: Sequence[tuple[torch.Tensor | None, int, int]]) -> EvalBatch:
+        good = [(image, label, index) for image, label, index in samples if image is not None]
+        return EvalBatch(
+            torch.stack([image for image, _, _ in good]) if good else torch.empty(0, *self.image_shape),
+            torch.tensor([label for _, label, _ in good], dtype=torch.int64),
+            torch.tensor([index for _, _, index in good], dtype=torch.int64),
+            torch.tensor([index for image, _, index in samples if image is None], dtype=torch.int64),
+        )
+
+
+def _start_worker(_: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process; only the trainer answers them, then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,53 @@
+"""Per-image transforms, by timm. Mixing needs a batch and lives in train/mix.py."""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torchvision.transforms import Compose, InterpolationMode, RandomAffine
+
+from hybridvit.config import AugmentSection, Preprocess
+
+Transform = Callable[[Image.Image], torch.Tensor]
+
+
+def eval_transform(preprocess: Preprocess) -> Transform:
+    """Picture -> normalised float tensor (C, H, W): what the weights expect."""
+    return create_transform(
+        (preprocess.in_chans, *preprocess.image_size),
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        crop_pct=preprocess.crop_pct,
+        crop_mode=preprocess.crop_mode,
+    )
+
+
+def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transform:
+    """Picture -> augmented uint8 tensor (C, H, W). The batch is normalised later, on the device."""
+    transform = create_transform(
+        (preprocess.in_chans, *preprocess.image_size),
+        is_training=True,
+        train_crop_mode=augment.crop_mode,
+        scale=augment.crop_scale,
+        ratio=augment.crop_ratio,
+        hflip=augment.hflip,
+        vflip=augment.vflip,
+        color_jitter=augment.color_jitter or None,
+        auto_augment=augment.auto_augment,
+        interpolation=augment.interpolation,
+        mean=preprocess.mean,
+        normalize=False,
+    )
+    if augment.rotate or augment.translate or augment.shear or augment.zoom != (1.0, 1.0):
+        affine = RandomAffine(
+            augment.rotate,
+            translate=(augment.translate, augment.translate),
+            scale=augment.zoom,
+            shear=augment.shear or None,
+            interpolation=InterpolationMode.BILINEAR,
+            fill=[round(255 * value) for value in preprocess.mean],
+        )
+        transform = Compose([affine, *transform.transforms])
+    return transform
