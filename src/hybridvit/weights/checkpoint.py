@@ -1,14 +1,13 @@
 """One file per trained model: safetensors whose header holds everything needed to use it.
 
 The header's entry "hybridvit" is JSON: format, architecture, num_classes, model_args, label_names, pretrained_cfg
-(preprocessing), recipe, origin and metrics, spelt as in timm's config.json where timm has a word for it. Nothing is ever
+(preprocessing), recipe, origin and metrics, spelt as in timm's config.json where timm has a word. Nothing is ever
 unpickled, so a file from a stranger cannot run code. A folder as timm's save_for_hf writes it (config.json and
 model.safetensors) is read through the same door.
 """
 
 import difflib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hybridvit.config import Preprocess
-from hybridvit.errors import CheckpointError
+from hybridvit.errors import CheckpointError, ConfigError
+from hybridvit.files import replacing
 from hybridvit.models import catalog
 
 FORMAT = 1
@@ -82,19 +82,13 @@ def save(
         "origin": origin,
         "metrics": metrics,
     }
-    # Channels-last weights are stored in the plain order; clone parts tensors that share memory (safetensors refuses them).
+    # Channels-last weights are stored in plain order; clone parts tensors that share memory (refused by safetensors).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, temporary, metadata={"format": "pt", HEADER_KEY: json.dumps(header)})
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with replacing(path) as temporary:
+            save_file(state, temporary, metadata={"format": "pt", HEADER_KEY: json.dumps(header)})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -113,8 +107,8 @@ def read(path: str | Path) -> Checkpoint:
     try:
         header = json.loads(metadata[HEADER_KEY])
         written_as, checkpoint = header["format"], _checkpoint(header, state)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: its hybridvit header is damaged ({error!r}). Take another copy.") from error
+    except (ConfigError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: its hybridvit header is damaged ({error}). Take another copy.") from error
     if written_as != FORMAT:
         raise CheckpointError(
             f"{path} has format {written_as}, this hybridvit reads format {FORMAT}. Install a newer one."
@@ -195,8 +189,8 @@ def _read_timm_folder(folder: Path) -> Checkpoint:
     _, state = _read_safetensors(weights_path)
     try:
         return _checkpoint(json.loads(config_path.read_text(encoding="utf-8")), state)
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{config_path} is not a timm configuration ({error!r}).") from error
+    except (ConfigError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{config_path} is not a timm configuration ({error}).") from error
 
 
 def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor]) -> Checkpoint:
@@ -263,11 +257,3 @@ def _what_it_is(path: Path) -> str:
     if b"\0" not in start:
         return "a text file"
     return "of an unknown kind"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
