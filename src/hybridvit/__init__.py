@@ -1,0 +1,45 @@
+"""hybridvit: CMT and CvT, the models in which convolutions meet vision transformers.
+
+    import hybridvit, timm
+
+    model = hybridvit.create_model("cvt_13", num_classes=10)
+    model = timm.create_model("cmt_s", features_only=True)     # the same names, for all of timm
+    model = hybridvit.load("any_published_checkpoint.pth")
+
+Importing this package is instant: torch comes with the first name that needs it, and the names are given to timm as soon as
+timm is imported, before or after.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wrapt import register_post_import_hook
+
+if TYPE_CHECKING:
+    from hybridvit.weights.checkpoint import load as load
+    from hybridvit.weights.checkpoint import save as save
+    from hybridvit.weights.pretrained import create_model as create_model
+    from hybridvit.weights.pretrained import list_models as list_models
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "create_model": "hybridvit.weights.pretrained",
+    "list_models": "hybridvit.weights.pretrained",
+    "load": "hybridvit.weights.checkpoint",
+    "save": "hybridvit.weights.checkpoint",
+}
+__all__ = ["create_model", "list_models", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hybridvit' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])
+
+
+register_post_import_hook(lambda timm: import_module("hybridvit.weights.timm_registry").register(timm), "timm")

@@ -1,0 +1,60 @@
+"""The only softmax of the project: one function, two ways to compute it, one switch to compare them.
+
+`scaled_dot_product_attention` never shows its weights, so whoever needs the maps, or an oracle for the fused kernels, asks for
+the written-out form:
+
+    with explicit_attention():
+        model(x)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor
+
+_fused = True
+
+
+@contextmanager
+def explicit_attention() -> Iterator[None]:
+    """Within this block every attention is computed as written in the papers, with its weights materialised."""
+    global _fused
+    before, _fused = _fused, False
+    try:
+        yield
+    finally:
+        _fused = before
+
+
+def attend(
+    q_BhNd: Tensor,
+    k_BhMd: Tensor,
+    v_BhMd: Tensor,
+    *,
+    scale: float,
+    bias_hNM: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q k^T * scale + bias) v, heads joined.
+
+    Shape: q (B, h, N, d), k and v (B, h, M, d), bias broadcastable to (B, h, N, M) -> (B, N, h * d).
+    """
+    if bias_hNM is not None:
+        bias_hNM = bias_hNM.to(q_BhNd.dtype)  # autocast leaves parameters in float32; the kernels want one dtype
+    if _fused:
+        y_BhNd = F.scaled_dot_product_attention(
+            q_BhNd, k_BhMd, v_BhMd, attn_mask=bias_hNM, dropout_p=dropout, scale=scale
+        )
+    else:
+        score_BhNM = q_BhNd @ k_BhMd.transpose(-2, -1) * scale
+        if bias_hNM is not None:
+            score_BhNM = score_BhNM + bias_hNM
+        weight_BhNM = F.dropout(score_BhNM.softmax(dim=-1), dropout)
+        y_BhNd = weight_BhNM @ v_BhMd
+    return y_BhNd.transpose(1, 2).flatten(2)
+
+
+def split_heads(x_BNC: Tensor, heads: int) -> Tensor:
+    """(B, N, h * d) -> (B, h, N, d), a view."""
+    return x_BNC.unflatten(2, (heads, -1)).transpose(1, 2)

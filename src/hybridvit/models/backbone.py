@@ -1,0 +1,92 @@
+"""What timm asks of a model made of stages, written once for both families."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from hybridvit.errors import ConfigError
+
+
+class Backbone(nn.Module):
+    """A model of `stages`, with a head that turns their last features into logits.
+
+    A family provides `stages`, `feature_info`, `forward_stages`, `forward_head` and `reset_classifier`; where its last map has
+    a norm of its own, `norm_map`.
+    """
+
+    architecture: str
+    """Its name in the catalogue."""
+    model_args: dict[str, Any]
+    """What `catalog.create` was given beyond the name and the number of classes."""
+    pretrained_cfg: dict[str, Any]
+    """timm's record: preprocessing, and which layers depend on the data."""
+    num_classes: int
+    in_chans: int
+    num_features: int
+    head_hidden_size: int
+    stages: nn.ModuleList
+    feature_info: list[dict[str, Any]]
+    """Per stage: num_chs (channels), reduction (stride to the picture), module (its name)."""
+
+    def forward_stages(self, x_BCHW: Tensor, num_stages: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run the stages; yield each one's features, in the family's own form, and the same as a map (B, C, H, W)."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        raise NotImplementedError
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        raise NotImplementedError
+
+    def norm_map(self, map_BCHW: Tensor) -> Tensor:
+        return map_BCHW
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x_BCHW))
+
+    def forward_features(self, x_BCHW: Tensor) -> Tensor:
+        """The last stage's features, as `forward_head` takes them."""
+        *_, (features, _) = self.forward_stages(x_BCHW.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def forward_intermediates(
+        self,
+        x_BCHW: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The map of each of `indices` (a number: that many from the end; None: all).
+
+        Shape: (B, in_chans, H, W) -> [(B, C, H / reduction, W / reduction), ...]; unless `intermediates_only`, the last features
+        before that. `norm`: the final norm on the last stage's map. `stop_early`: compute no stage behind the last index.
+        """
+        if output_fmt != "NCHW":
+            raise ConfigError(f"output_fmt={output_fmt!r}: the intermediates are maps; only 'NCHW' is offered.")
+        take, last = feature_take_indices(len(self.stages), indices)
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        outputs = list(self.forward_stages(x_BCHW, last + 1 if stop_early else None))
+        maps = [map_BCHW for stage, (_, map_BCHW) in enumerate(outputs) if stage in take]
+        if norm and len(self.stages) - 1 in take:
+            maps[-1] = self.norm_map(maps[-1])
+        return maps if intermediates_only else (outputs[-1][0], maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the stages behind the last of `indices`, and the classifier: what `features_only=True` does."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        self.stages = self.stages[: last + 1]
+        if prune_head:
+            self.reset_classifier(0)
+        return take
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in backward instead of keeping its activations."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable  # type: ignore[assignment]
