@@ -83,7 +83,7 @@ class ModelSection:
     name: str
     """A name of `hybridvit models`."""
     drop_rate: float | None = None
-    """Dropout before the classifier; none keeps the architecture's own value."""
+    """Dropout, where the family has it; none keeps the architecture's own value."""
     drop_path_rate: float = 0.0
     args: dict[str, Any] = field(default_factory=dict)
     """Further fields of the architecture's configuration."""
@@ -173,6 +173,8 @@ class OptimizerSection:
     """Each layer below the head learns at this share of the one above."""
     decay_all: bool = False
     """Decay biases and norms too, which are spared otherwise."""
+    skip_limit: int = 20
+    """Steps with a loss or gradient that is not finite are skipped; after this many the run stops."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"lr must be positive, found {self.lr}")

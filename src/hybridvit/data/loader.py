@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -42,7 +42,7 @@ class EvalBatch(NamedTuple):
 class _TrainSample(NamedTuple):
     image: torch.Tensor
     label: int
-    index: int
+    number: int
     broken: list[int]
 
 
@@ -56,7 +56,7 @@ class TrainSet(Dataset[_TrainSample]):
         self.max_pixels = max_pixels
 
     def __getitem__(self, address: Address) -> _TrainSample:
-        index, broken = address.index, []
+        index, broken = address.picture, []
         while True:
             name = self.source.name(index)
             try:
@@ -104,8 +104,8 @@ def train_loader(
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     pin_memory: bool = False,
-) -> DataLoader[TrainBatch]:
-    """One iterator for the whole run: workers go on through the ends of epochs."""
+) -> DataLoader[Any]:
+    """TrainBatch by TrainBatch. One iterator serves the whole run: workers go on through the ends of epochs."""
     channels = preprocess.in_chans
     dataset = TrainSet(source, train_transform(preprocess, augment), channels=channels, max_pixels=max_pixels)
     return DataLoader(
@@ -128,8 +128,8 @@ def eval_loader(
     pin_memory: bool = False,
     rank: int = 0,
     world: int = 1,
-) -> DataLoader[EvalBatch]:
-    """Every picture once, in order; with several ranks each takes every world-th, so that none comes twice."""
+) -> DataLoader[Any]:
+    """EvalBatch by EvalBatch: every picture once, in order; each of several ranks takes every world-th."""
     dataset = EvalSet(source, eval_transform(preprocess), channels=preprocess.in_chans, max_pixels=max_pixels)
     mine = range(rank, len(source), world)
     return DataLoader(
@@ -153,7 +153,7 @@ def _collate_train(samples: Sequence[_TrainSample]) -> TrainBatch:
     return TrainBatch(
         torch.stack([sample.image for sample in samples]),
         torch.tensor([sample.label for sample in samples]),
-        torch.tensor([sample.index for sample in samples]),
+        torch.tensor([sample.number for sample in samples]),
         torch.tensor([index for sample in samples for index in sample.broken], dtype=torch.int64),
     )
 

@@ -1,4 +1,4 @@
-"""Which picture is drawn when, and with which augmentation: a pure function of (seed, epoch, position, index).
+"""Which picture is drawn when, and with which augmentation: a pure function of (seed, epoch, position, picture).
 
 A sample's address seeds its augmentation, and the sequence of addresses depends on nothing but the recipe. So a run
 can stop after any step and go on with any number of workers, bit for bit. A global batch is cut into chunks of
@@ -22,7 +22,7 @@ class Address(NamedTuple):
     epoch: int
     position: int
     """Place in the epoch's order."""
-    index: int
+    picture: int
     """Number of the picture in its source."""
 
 

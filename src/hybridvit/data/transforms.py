@@ -34,7 +34,7 @@ def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transfor
         ratio=augment.crop_ratio,
         hflip=augment.hflip,
         vflip=augment.vflip,
-        color_jitter=augment.color_jitter or None,
+        color_jitter=augment.color_jitter or None,  # type: ignore[arg-type]
         auto_augment=augment.auto_augment,
         interpolation=augment.interpolation,
         mean=preprocess.mean,

@@ -1,0 +1,76 @@
+"""hybridvit train: a recipe and a folder of pictures become a trained model."""
+
+import argparse
+import signal
+from pathlib import Path
+
+HELP = "Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a name of `hybridvit recipes`, or a YAML file")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="folder with train/ and test/ (or val/)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
+    parser.add_argument("--init", metavar="FILE", type=Path, help="begin from these weights")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change the recipe: optimizer.lr=1e-3",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument("--print", action="store_true", help="show the resolved recipe and schedule; do not train")
+
+
+def run(args: argparse.Namespace) -> int:
+    from hybridvit.config import load_recipe
+    from hybridvit.errors import ConfigError
+
+    recipe = load_recipe(args.recipe, args.set)
+    if args.data is None and not args.print:
+        raise ConfigError("--data DIR is missing: the folder with train/CLASS/*.jpg and test/CLASS/*.jpg.")
+
+    from hybridvit.data.folder import read_splits
+    from hybridvit.train.setup import describe, prepare
+
+    splits = read_splits(args.data) if args.data else None
+    if args.print:
+        print(describe(recipe, num_images=len(splits.train) if splits else None))
+        return 0
+    assert splits is not None
+
+    from rich.console import Console
+
+    from hybridvit.runtime import pick_device
+    from hybridvit.train.loop import fit
+
+    console = Console()
+    out = args.out or Path("runs") / Path(args.recipe).stem
+    this_run = prepare(
+        recipe, splits, out=out, device=pick_device(args.device), init=args.init, resume=args.resume, console=console
+    )
+    stop = fit(this_run)
+    counters = this_run.counters
+    if counters.step < this_run.total_steps:
+        this_run.reporter.say(
+            f"Stopped after step {counters.step} of {this_run.total_steps}; everything is saved. Go on with\n"
+            f"  {_command(args, out)} --resume"
+        )
+        return 130 if stop.signal == signal.SIGINT else 0
+    assert counters.best is not None
+    this_run.reporter.say(
+        f"Best top-1 {counters.best['top1']:.2f} % (step {counters.best_step}) of {counters.best['images']} pictures: "
+        f"{out / 'best.safetensors'}"
+    )
+    return 0
+
+
+def _command(args: argparse.Namespace, out: Path) -> str:
+    """The command line that began this run."""
+    words = ["hybridvit train", args.recipe, f"--data {args.data}", f"--out {out}"]
+    words += [f"--set {' '.join(args.set)}"] if args.set else []
+    words += [f"--device {args.device}"] if args.device != "auto" else []
+    return " ".join(words)

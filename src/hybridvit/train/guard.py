@@ -1,0 +1,51 @@
+"""Keep values that are not finite out of the weights, the averages and every saved file."""
+
+import torch
+from torch import nn
+
+
+class Guard:
+    """Watches loss, gradient and BatchNorm's statistics, which a single bad forward pass would spoil for good."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.before = [buffer.clone() for buffer in self.statistics]
+
+    def remember(self) -> None:
+        """Call before a step's first forward pass."""
+        if self.statistics:
+            torch._foreach_copy_(self.before, self.statistics)
+
+    def forget(self) -> None:
+        """Undo the step's forward passes."""
+        if self.statistics:
+            torch._foreach_copy_(self.statistics, self.before)
+
+    def finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
+        """loss and norm are scalars. Waits for the device once."""
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        if self.statistics:
+            finite &= torch.isfinite(torch.stack(torch._foreach_norm(self.statistics))).all()
+        return bool(finite)
+
+
+def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
+    """Name the first layer whose output is not finite, by running the model once more."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"the weight {name}"
+    found: list[str] = []
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def hook(_: nn.Module, inputs: object, output: object) -> None:
+            if not found and isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                found.append(name)
+
+        return module.register_forward_hook(hook)
+
+    handles = [watch(name, module) for name, module in model.named_modules() if not list(module.children())]
+    with torch.no_grad():
+        model(images)
+    for handle in handles:
+        handle.remove()
+    return f"the output of {found[0]}" if found else "the loss or a gradient, not a layer's output"

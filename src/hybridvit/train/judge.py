@@ -1,0 +1,81 @@
+"""Evaluation during training, and the files it leaves."""
+
+import numpy as np
+import torch
+
+from hybridvit.data.loader import eval_loader
+from hybridvit.errors import CheckpointError, DataError
+from hybridvit.evaluate.metrics import Metrics, measure
+from hybridvit.runtime import autocast
+from hybridvit.train.setup import Run
+from hybridvit.weights import checkpoint
+
+
+def judge(run: Run) -> Metrics:
+    """Evaluate on the test pictures, each once; note the figures; export the weights if they are the best so far."""
+    counters = run.counters
+    metrics, num_broken = _evaluate(run)
+    figures = {"top1": metrics.top1, "top5": metrics.top5, "test_loss": metrics.loss, "images": metrics.images}
+    epoch = counters.step // run.steps_per_epoch
+    counters.metrics_bytes = run.reporter.record(
+        {
+            "step": counters.step,
+            "epoch": epoch,
+            **figures,
+            "broken_train": len(counters.broken),
+            "broken_test": num_broken,
+            "skipped": counters.skipped,
+        }
+    )
+    is_best = counters.best is None or metrics.top1 > counters.best["top1"]
+    if is_best:
+        counters.best, counters.best_step = figures, counters.step
+        export(run, "best")
+    rate = run.reporter.timing(counters.step)
+    notes = [f"{num_broken} broken test pictures left out"] if num_broken else []
+    notes += [f"{len(counters.broken)} broken training pictures replaced"] if counters.broken else []
+    notes += [f"{counters.skipped} non-finite steps skipped"] if counters.skipped else []
+    run.reporter.say(
+        f"epoch {epoch:3d}/{run.schedule.epochs}  top-1 {metrics.top1:6.2f} %  test loss {metrics.loss:.4f}  "
+        f"{rate:.0f} pictures/s{'  best' if is_best else ''}{'  (' + ', '.join(notes) + ')' if notes else ''}"
+    )
+    return metrics
+
+
+def export(run: Run, name: str) -> None:
+    """Write NAME.safetensors: weights, class names, preprocessing and recipe. A full disk is reported, not fatal."""
+    try:
+        checkpoint.save(
+            run.out / f"{name}.safetensors",
+            run.judged,
+            label_names=run.splits.test.class_names,
+            preprocess=run.recipe.preprocess,
+            recipe=run.recipe.to_dict(),
+            metrics=run.counters.best,
+        )
+    except CheckpointError as error:
+        run.reporter.say(f"Warning: {error}")
+
+
+@torch.no_grad()
+def _evaluate(run: Run) -> tuple[Metrics, int]:
+    source, model = run.splits.test, run.judged.eval()
+    loader = eval_loader(
+        source,
+        preprocess=run.recipe.preprocess,
+        batch_size=run.device_batch,
+        max_pixels=run.recipe.data.max_pixels,
+        workers=run.recipe.run.workers,
+        pin_memory=run.device.type == "cuda",
+    )
+    logits, labels, num_broken = [], [], 0
+    for batch in loader:
+        num_broken += len(batch.broken)
+        if len(batch.labels):
+            with autocast(run.device, run.recipe.precision):
+                outputs = model(batch.images.to(run.device, run.dtype, memory_format=torch.channels_last))
+            logits.append(outputs.float().cpu().numpy())
+            labels.append(batch.labels.numpy())
+    if not logits:
+        raise DataError(f"None of the {len(source)} test pictures can be read, beginning with {source.name(0)}.")
+    return measure(np.concatenate(logits), np.concatenate(labels), source.class_names), num_broken

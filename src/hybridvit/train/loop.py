@@ -1,0 +1,147 @@
+"""The training loop. What it does to the model stands in `fit`; what it needs was built in setup.py."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+import torch
+
+from hybridvit.data.loader import TrainBatch, normalize
+from hybridvit.errors import DataError, TrainingError
+from hybridvit.runtime import autocast, seed_for
+from hybridvit.train.guard import Guard, first_nonfinite_module
+from hybridvit.train.judge import export, judge
+from hybridvit.train.mix import loss_of
+from hybridvit.train.setup import Run
+
+
+@dataclass
+class Stop:
+    """Set by Ctrl-C or SIGTERM, read after every step."""
+
+    signal: int = 0
+
+
+def fit(run: Run) -> Stop:
+    """Train to the end, or until a signal asks to stop: the state is saved then, and the run can go on later.
+
+    Raises:
+        DataError: more broken pictures than data.broken_limit.
+        TrainingError: more non-finite steps than optimizer.skip_limit.
+    """
+    recipe, counters, batches, guard = run.recipe, run.counters, iter(run.loader), Guard(run.model)
+    run.reporter.start(step=counters.step, total=run.total_steps, metrics_bytes=counters.metrics_bytes)
+    saved_at = time.monotonic()
+    with stop_on_signals() as stop:
+        for step in range(counters.step, run.total_steps):
+            lr = run.schedule.set(step)
+            loss_sum = torch.zeros((), device=run.device, dtype=torch.float64)
+            run.model.train()
+            guard.remember()
+            for chunk in range(run.accumulation):
+                batch = next(batches)
+                count_broken(run, batch)
+                seed_all(seed_for(recipe.seed, step, chunk))
+                images = normalize(batch.images.to(run.device, non_blocking=True), recipe.preprocess, run.dtype)
+                images, labels = run.mixer(images, batch.labels.to(run.device, non_blocking=True))
+                with autocast(run.device, recipe.precision):
+                    logits = run.model(images)
+                loss = loss_of(logits, labels, smoothing=recipe.mix.smoothing) / run.accumulation
+                run.scaler.scale(loss).backward()
+                loss_sum += loss.detach()
+            run.scaler.unscale_(run.optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.optimizer.clip_norm or float("inf"))
+            if guard.finite(loss_sum, norm):
+                run.scaler.step(run.optimizer)
+                if run.ema:
+                    run.ema.update(run.model, step + 1)
+                counters.loss_sum += loss_sum.item()
+                counters.loss_count += 1
+            else:
+                guard.forget()
+                count_skipped(run, batch, images, lr=lr)
+            run.scaler.update()
+            run.optimizer.zero_grad(set_to_none=True)
+            counters.step = step + 1
+
+            run.reporter.stepped(counters.step, recipe.global_batch)
+            if counters.step % recipe.run.log_steps == 0:
+                run.log(lr=lr, grad_norm=norm.item())
+            evaluate_now = counters.step % (run.steps_per_epoch * recipe.run.eval_epochs) == 0
+            if evaluate_now or counters.step == run.total_steps:
+                judge(run)
+            if evaluate_now or stop.signal or time.monotonic() - saved_at > 60 * recipe.run.save_minutes:
+                run.save()
+                saved_at = time.monotonic()
+            if stop.signal:
+                break
+    if counters.step == run.total_steps:
+        run.save()
+        export(run, "last")
+    run.reporter.close()
+    return stop
+
+
+def seed_all(seed: int) -> None:
+    """Seed dropout, drop path, erasing and mixing, on every device."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002  timm's Mixup draws from numpy's global generator
+    torch.manual_seed(seed)
+
+
+def count_broken(run: Run, batch: TrainBatch) -> None:
+    """Note the chunk's broken pictures; raise DataError when they are too many."""
+    counters, source = run.counters, run.splits.train
+    new = set(batch.broken.tolist()) - counters.broken
+    for index in sorted(new):
+        run.reporter.say(f"Warning: {source.name(index)} cannot be read; another picture takes its place.")
+    counters.broken |= new
+    limit = run.recipe.data.broken_limit
+    if len(counters.broken) > max(limit * len(source), 1) and new:
+        names = "\n".join(f"  {source.name(index)}" for index in sorted(counters.broken)[:10])
+        raise DataError(
+            f"{len(counters.broken)} of {len(source)} training pictures cannot be read, more than data.broken_limit "
+            f"({limit:g}) allows:\n{names}\nRepair or remove them, or raise the limit."
+        )
+
+
+def count_skipped(run: Run, batch: TrainBatch, images: torch.Tensor, *, lr: float) -> None:
+    """Note a step left out; raise TrainingError when they are too many."""
+    counters = run.counters
+    if run.scaler.is_enabled():  # an overflow is how float16's scale finds its value
+        return
+    counters.skipped += 1
+    run.reporter.say(f"Warning: step {counters.step + 1} is skipped: its loss or gradient is not finite.")
+    if counters.skipped > run.recipe.optimizer.skip_limit:
+        with autocast(run.device, run.recipe.precision):
+            where = first_nonfinite_module(run.model, images)
+        names = "\n".join(f"  {run.splits.train.name(index)}" for index in batch.indices.tolist()[:8])
+        raise TrainingError(
+            f"{counters.skipped} steps were not finite (optimizer.skip_limit: {run.recipe.optimizer.skip_limit}). "
+            f"The last was step {counters.step + 1} at learning rate {lr:.3g}; first not finite is {where}. "
+            f"Its pictures begin with\n{names}\nLower optimizer.lr, set optimizer.clip_norm, or lengthen the warm-up. "
+            f"The last finite state is kept in {run.out}."
+        )
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a request; a second Ctrl-C interrupts at once."""
+    stop = Stop()
+
+    def request(number: int, _: FrameType | None) -> None:
+        if stop.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.signal = number
+
+    old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

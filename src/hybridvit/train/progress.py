@@ -1,0 +1,73 @@
+"""What a person sees of a run, and what stays of it: a moving line on a terminal, plain lines elsewhere, metrics.jsonl.
+
+metrics.jsonl holds only what the recipe decides, so an interrupted and resumed run leaves the same bytes as one that
+went through. Times, which differ from run to run, go to timings.jsonl.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Tell one run's story to the console and to its folder. Silent where `console` is None."""
+
+    def __init__(self, folder: Path, console: Console | None) -> None:
+        self.metrics_path = folder / "metrics.jsonl"
+        self.timings_path = folder / "timings.jsonl"
+        self.console = console
+        self.bar: Progress | None = None
+        self.seconds_mark = time.monotonic()
+        self.images_since = 0
+
+    def start(self, *, step: int, total: int, metrics_bytes: int) -> None:
+        """Begin at `step`, dropping lines of metrics that were written after the state which the run resumes from."""
+        self.metrics_path.touch()
+        os.truncate(self.metrics_path, metrics_bytes)
+        if self.console and self.console.is_terminal:
+            columns = (BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, transient=True)
+            self.bar.add_task("", total=total, completed=step)
+            self.bar.start()
+        self.seconds_mark = time.monotonic()
+
+    def stepped(self, step: int, images: int) -> None:
+        self.images_since += images
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], completed=step)
+
+    def record(self, values: dict[str, Any]) -> int:
+        """Append a line to metrics.jsonl and flush it to the disk. Returns the file's length in bytes."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            length = file.tell()
+        if self.bar and values.get("loss"):
+            self.bar.update(self.bar.task_ids[0], description=f"loss {values['loss']:.4f}")
+        return length
+
+    def timing(self, step: int) -> float:
+        """Note the pictures per second since the last call."""
+        seconds = max(time.monotonic() - self.seconds_mark, 1e-9)
+        rate = self.images_since / seconds
+        if self.images_since:
+            line = {"step": step, "images_per_second": round(rate, 1), "unix_time": round(time.time(), 1)}
+            with self.timings_path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        self.seconds_mark, self.images_since = time.monotonic(), 0
+        return rate
+
+    def say(self, text: str) -> None:
+        if self.console:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
