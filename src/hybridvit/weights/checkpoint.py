@@ -65,15 +65,14 @@ def save(
     Raises: CheckpointError when the names do not count as many as the classes, or the folder cannot be written.
     """
     path = Path(path)
+    pretrained_cfg: Any = model.pretrained_cfg
     label_names = label_names or getattr(model, "label_names", None)
-    preprocess = (
-        preprocess or getattr(model, "preprocess", None) or Preprocess.from_pretrained_cfg(model.pretrained_cfg)
-    )
+    preprocess = preprocess or getattr(model, "preprocess", None) or Preprocess.from_pretrained_cfg(pretrained_cfg)
     if label_names is not None and len(label_names) != model.num_classes:
         raise CheckpointError(f"{path}: {len(label_names)} class names for a model with {model.num_classes} classes.")
     header = {
         "format": FORMAT,
-        "architecture": model.pretrained_cfg["architecture"],
+        "architecture": pretrained_cfg["architecture"],
         "num_classes": model.num_classes,
         "model_args": _model_args(model),
         "label_names": list(label_names) if label_names is not None else None,
@@ -136,7 +135,9 @@ def build(checkpoint: Checkpoint, *, name: str) -> nn.Module:
             "a file from a newer hybridvit needs that version."
         )
     try:
-        model = catalog.create(checkpoint.architecture, num_classes=checkpoint.num_classes, **checkpoint.model_args)
+        model: Any = catalog.create(
+            checkpoint.architecture, num_classes=checkpoint.num_classes, **checkpoint.model_args
+        )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: {checkpoint.architecture} cannot be built as the file says: {error}") from error
     _load_strictly(model, checkpoint.state, name=name, architecture=checkpoint.architecture)
@@ -166,15 +167,17 @@ def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], *, name:
     model.load_state_dict(state)
 
 
-def _model_args(model: nn.Module) -> dict[str, Any]:
-    """What catalog.create needs, beyond name and class count, to build this model again."""
+def _model_args(model: Any) -> dict[str, Any]:
+    """What catalog.create needs, beyond name and class count, to build this model again.
+
+    Read from the model as it is now, so that changes after construction (another picture size) are in it.
+    """
     published = catalog.ARCHITECTURES[model.pretrained_cfg["architecture"]].config
     pairs = ((field.name, getattr(model.config, field.name)) for field in fields(published))
     args = {name: value for name, value in pairs if value != getattr(published, name)}
-    args.pop("num_classes", None)
-    args["in_chans"] = model.in_chans
-    if getattr(model, "img_size", None) is not None:  # position tables are tied to a size
-        args["img_size"] = list(model.img_size)
+    args |= {"in_chans": model.in_chans, "global_pool": model.global_pool}
+    if hasattr(model, "img_size"):  # position tables are tied to a size
+        args["img_size"] = model.img_size
     return args
 
 
@@ -196,8 +199,7 @@ def _read_timm_folder(folder: Path) -> Checkpoint:
 def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor]) -> Checkpoint:
     """Read timm's keys, and ours where there are any."""
     model_args = {key: _tuple(value) for key, value in config.get("model_args", {}).items()}
-    for key in ("num_classes", "global_pool"):  # timm repeats the one; the other names the architecture's only pooling
-        model_args.pop(key, None)
+    model_args.pop("num_classes", None)  # timm says it twice
     label_names = config.get("label_names")
     if isinstance(label_names, dict):  # timm also writes {"0": name, ...}
         label_names = [label_names[str(index)] for index in range(config["num_classes"])]
@@ -254,6 +256,6 @@ def _what_it_is(path: Path) -> str:
         return "an HTML page (a download that ended at a login or error page)"
     if int.from_bytes(start[:8], "little") < 100_000_000 and start[8:9] == b"{":
         return "a truncated or damaged safetensors file"
-    if b"\0" not in start:
+    if start.isascii() and b"\0" not in start:
         return "a text file"
     return "of an unknown kind"
