@@ -41,14 +41,14 @@ def read_folder(root: str | Path) -> FolderSource:
         raise DataError(f"{root} is not a folder.")
     class_names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
     if not class_names:
-        loose = next(_pictures(root), None)
+        loose = next(find_pictures(root), None)
         found = f"found loose pictures such as {loose}" if loose else "it is empty"
         raise DataError(f"{root} has no class folders: {found}. Expected {root}/CLASS/PICTURE.jpg.")
     paths: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
     for label, class_name in enumerate(class_names):
-        found_paths = [os.path.join(class_name, path) for path in _pictures(root / class_name)]
+        found_paths = [os.path.join(class_name, path) for path in find_pictures(root / class_name)]
         if not found_paths:
             empty.append(class_name)
         paths += found_paths
@@ -98,7 +98,7 @@ def find_test_folder(root: Path) -> Path:
     return found[0]
 
 
-def _pictures(folder: Path) -> Iterator[str]:
+def find_pictures(folder: Path) -> Iterator[str]:
     """Paths relative to `folder`, in the same order on every machine."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not _hidden(name))
