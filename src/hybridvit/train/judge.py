@@ -1,12 +1,9 @@
 """Evaluation during training, and the files it leaves."""
 
-import numpy as np
-import torch
-
 from hybridvit.data.loader import eval_loader
-from hybridvit.errors import CheckpointError, DataError
-from hybridvit.evaluate.metrics import Metrics, measure
-from hybridvit.runtime import autocast
+from hybridvit.errors import CheckpointError
+from hybridvit.evaluate.metrics import Metrics
+from hybridvit.evaluate.run import evaluate
 from hybridvit.train.setup import Run
 from hybridvit.weights import checkpoint
 
@@ -14,7 +11,16 @@ from hybridvit.weights import checkpoint
 def judge(run: Run) -> Metrics:
     """Evaluate on the test pictures, each once; note the figures; export the weights if they are the best so far."""
     counters = run.counters
-    metrics, num_broken = _evaluate(run)
+    loader = eval_loader(
+        run.splits.test,
+        preprocess=run.recipe.preprocess,
+        batch_size=run.device_batch,
+        max_pixels=run.recipe.data.max_pixels,
+        workers=run.recipe.run.workers,
+        pin_memory=run.device.type == "cuda",
+    )
+    result = evaluate(run.judged, loader, precision=run.recipe.precision)
+    metrics, num_broken = result.metrics, len(result.broken)
     figures = {"top1": metrics.top1, "top5": metrics.top5, "test_loss": metrics.loss, "images": metrics.images}
     epoch = counters.step // run.steps_per_epoch
     counters.metrics_bytes = run.reporter.record(
@@ -55,27 +61,3 @@ def export(run: Run, name: str) -> None:
         )
     except CheckpointError as error:
         run.reporter.say(f"Warning: {error}")
-
-
-@torch.no_grad()
-def _evaluate(run: Run) -> tuple[Metrics, int]:
-    source, model = run.splits.test, run.judged.eval()
-    loader = eval_loader(
-        source,
-        preprocess=run.recipe.preprocess,
-        batch_size=run.device_batch,
-        max_pixels=run.recipe.data.max_pixels,
-        workers=run.recipe.run.workers,
-        pin_memory=run.device.type == "cuda",
-    )
-    logits, labels, num_broken = [], [], 0
-    for batch in loader:
-        num_broken += len(batch.broken)
-        if len(batch.labels):
-            with autocast(run.device, run.recipe.precision):
-                outputs = model(batch.images.to(run.device, run.dtype, memory_format=torch.channels_last))
-            logits.append(outputs.float().cpu().numpy())
-            labels.append(batch.labels.numpy())
-    if not logits:
-        raise DataError(f"None of the {len(source)} test pictures can be read, beginning with {source.name(0)}.")
-    return measure(np.concatenate(logits), np.concatenate(labels), source.class_names), num_broken
