@@ -222,3 +222,8 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, config: str) -> None
     (tmp_path / "config.json").write_text(config, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"config\.json is not a timm configuration"):
         checkpoint.load(tmp_path)
+
+
+def test_the_file_may_be_read_by_whoever_may_read_new_files(saved: Path) -> None:
+    (saved.parent / "new").touch()
+    assert saved.stat().st_mode == (saved.parent / "new").stat().st_mode

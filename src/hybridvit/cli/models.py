@@ -1,0 +1,65 @@
+"""hybridvit models: every architecture there is, and its published weights."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+HELP = (
+    "List the architectures: size of the pictures they are published for, parameters (with 1000 classes), "
+    "multiply-accumulates, published ImageNet-1k top-1, source; and the published weights of each."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="only these names: 'cmt_*'")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fnmatch import fnmatch
+
+    from hybridvit.cli.table import show
+    from hybridvit.errors import ConfigError
+    from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS
+
+    chosen = {name: entry for name, entry in ARCHITECTURES.items() if fnmatch(name, args.pattern)}
+    weights = {name: entry for name, entry in WEIGHTS.items() if name.partition(".")[0] in chosen}
+    if not chosen:
+        raise ConfigError(f"No model's name matches {args.pattern!r}. `hybridvit models` lists all.")
+    if args.json:
+        listing = {
+            "architectures": {name: asdict(entry) for name, entry in chosen.items()},
+            "weights": {name: asdict(entry) for name, entry in weights.items()},
+        }
+        print(json.dumps(listing, indent=2, ensure_ascii=False))
+        return 0
+    show(
+        ["name", "pixels", "parameters M", "MACs G", "top-1 %", "source"],
+        [
+            [name, _pixels(e.preprocess.image_size), f"{e.params / 1e6:.2f}", e.gmacs, e.top1, e.source]
+            for name, e in chosen.items()
+        ],
+    )
+    notes = [f"  {name}: {entry.note}" for name, entry in chosen.items() if entry.note]
+    if notes:
+        print("\n" + "\n".join(notes))
+    if weights:
+        print()
+        show(
+            ["published weights", "pixels", "top-1 %", "licence", "where"],
+            [
+                [
+                    name,
+                    _pixels(e.preprocess.image_size),
+                    e.top1,
+                    e.licence,
+                    e.hub_id or e.url or f"by hand: {e.by_hand}",
+                ]
+                for name, e in weights.items()
+            ],
+        )
+    return 0
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else f"{size[0]} x {size[1]}"

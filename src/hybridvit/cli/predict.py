@@ -1,0 +1,98 @@
+"""hybridvit predict: what a checkpoint sees in pictures."""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = (
+    "Say what CHECKPOINT sees in pictures, or in all pictures below a folder. Exit code 1: some could not be read; "
+    "they are reported, the others are predicted."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
+    parser.add_argument("pictures", metavar="IMAGE|DIR", nargs="+", type=Path, help="pictures, or folders of them")
+    parser.add_argument("--top-k", metavar="K", type=int, default=3, help="classes per picture (default: 3)")
+    parser.add_argument("--batch", metavar="N", type=int, default=64, help="pictures at a time (default: 64)")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that decode (default: none)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV, one line per picture and class")
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from hybridvit.cli.progress import progress
+    from hybridvit.data.loader import eval_loader
+    from hybridvit.data.loose import LooseSource, list_pictures
+    from hybridvit.errors import ConfigError
+    from hybridvit.evaluate.metrics import softmax
+    from hybridvit.evaluate.run import evaluate
+    from hybridvit.runtime import pick_device
+    from hybridvit.weights import checkpoint
+
+    if args.top_k < 1:
+        raise ConfigError(f"--top-k must be at least 1, found {args.top_k}.")
+    paths = list_pictures(args.pictures)
+    model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
+    names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
+    source = LooseSource(paths, names)
+    loader = eval_loader(source, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
+    with progress("predicting", total=len(source)) as advance:
+        result = evaluate(model, loader, on_batch=advance)
+
+    probabilities = softmax(result.logits)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : args.top_k]
+    predictions = [
+        {"path": path, "predictions": [{"class": names[k], "probability": float(row[k])} for k in order]}
+        for path, row, order in zip(result.paths, probabilities, best, strict=True)
+    ]
+    if args.json:
+        print(json.dumps({"pictures": predictions, "broken": result.broken}, indent=2, ensure_ascii=False))
+    elif args.csv:
+        _print_csv(predictions)
+    else:
+        _print_table(predictions)
+    for path in result.broken:
+        print(_why_broken(Path(path), model.preprocess.in_chans), file=sys.stderr)
+    return 1 if result.broken else 0
+
+
+def _print_csv(predictions: list[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "class", "probability"])
+    for picture in predictions:
+        for rank, found in enumerate(picture["predictions"], start=1):
+            writer.writerow([picture["path"], rank, found["class"], f"{found['probability']:.6f}"])
+
+
+def _print_table(predictions: list[dict[str, Any]]) -> None:
+    from hybridvit.cli.table import show
+
+    rows = [
+        [
+            picture["path"],
+            *(f"{found['class']}  {100 * found['probability']:.1f} %" for found in picture["predictions"]),
+        ]
+        for picture in predictions
+    ]
+    if rows:
+        show(["picture", *("first" if k == 1 else f"{k}." for k in range(1, len(rows[0])))], rows)
+
+
+def _why_broken(path: Path, channels: int) -> str:
+    """The message of a second try: the loader only counts."""
+    from hybridvit.data.decode import decode
+    from hybridvit.errors import DataError
+
+    try:
+        decode(path.read_bytes(), name=str(path), channels=channels)
+    except (DataError, OSError) as error:
+        return f"Left out: {error}"
+    return f"Left out: {path} could not be read at the first try."
