@@ -5,15 +5,21 @@ the written-out form:
 
     with explicit_attention():
         model(x)
+
+Or has the weights handed over, computed once more beside the kernel, so that the result stays the same to the last bit:
+
+    with recorded_attention(maps.append):
+        model(x)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch.nn.functional as F
 from torch import Tensor
 
 _fused = True
+_recorder: Callable[[Tensor], None] | None = None
 
 
 @contextmanager
@@ -25,6 +31,17 @@ def explicit_attention() -> Iterator[None]:
         yield
     finally:
         _fused = before
+
+
+@contextmanager
+def recorded_attention(recorder: Callable[[Tensor], None]) -> Iterator[None]:
+    """Within this block `recorder` is given each attention's weights (B, h, N, M), in the order of computing, detached."""
+    global _recorder
+    before, _recorder = _recorder, recorder
+    try:
+        yield
+    finally:
+        _recorder = before
 
 
 def attend(
@@ -42,17 +59,23 @@ def attend(
     """
     if bias_hNM is not None:
         bias_hNM = bias_hNM.to(q_BhNd.dtype)  # autocast leaves parameters in float32; the kernels want one dtype
+    if _recorder is not None:
+        _recorder(_weights(q_BhNd, k_BhMd, scale, bias_hNM).detach())
     if _fused:
         y_BhNd = F.scaled_dot_product_attention(
             q_BhNd, k_BhMd, v_BhMd, attn_mask=bias_hNM, dropout_p=dropout, scale=scale
         )
     else:
-        score_BhNM = q_BhNd @ k_BhMd.transpose(-2, -1) * scale
-        if bias_hNM is not None:
-            score_BhNM = score_BhNM + bias_hNM
-        weight_BhNM = F.dropout(score_BhNM.softmax(dim=-1), dropout)
-        y_BhNd = weight_BhNM @ v_BhMd
+        y_BhNd = F.dropout(_weights(q_BhNd, k_BhMd, scale, bias_hNM), dropout) @ v_BhMd
     return y_BhNd.transpose(1, 2).flatten(2)
+
+
+def _weights(q_BhNd: Tensor, k_BhMd: Tensor, scale: float, bias_hNM: Tensor | None) -> Tensor:
+    """softmax(q k^T * scale + bias). Shape: -> (B, h, N, M)."""
+    score_BhNM = q_BhNd @ k_BhMd.transpose(-2, -1) * scale
+    if bias_hNM is not None:
+        score_BhNM = score_BhNM + bias_hNM
+    return score_BhNM.softmax(dim=-1)
 
 
 def split_heads(x_BNC: Tensor, heads: int) -> Tensor:

@@ -168,7 +168,7 @@ class Stage(nn.Module):
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         x_BNC, grid = self.embed(x_BCHW)
         if self.cls_token is not None:
-            x_BNC = torch.cat((self.cls_token.expand(len(x_BNC), -1, -1), x_BNC), dim=1)
+            x_BNC = torch.cat((self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC), dim=1)
         x_BNC = self.drop(x_BNC)
         if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
             return checkpoint_seq([lambda x, block=block: block(x, grid) for block in self.blocks], x_BNC), grid
