@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -22,6 +22,7 @@ from hybridvit.config import Preprocess
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.files import replacing
 from hybridvit.models import catalog
+from hybridvit.weights import containers
 
 FORMAT = 1
 HEADER_KEY = "hybridvit"
@@ -81,8 +82,8 @@ def save(
         "origin": origin,
         "metrics": metrics,
     }
-    # Channels-last weights are stored in plain order; clone parts tensors that share memory (refused by safetensors).
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    # Channels-last weights are stored in plain order.
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         with replacing(path) as temporary:
             save_file(state, temporary, metadata={"format": "pt", HEADER_KEY: json.dumps(header)})
@@ -91,21 +92,21 @@ def save(
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file, or a folder in timm's layout, without building the model.
+    """Read a checkpoint file, a folder in timm's layout, or any published checkpoint, without building the model.
 
-    Raises: CheckpointError when it is missing, damaged, or neither of the two.
+    Raises: CheckpointError when it is missing, damaged, or none of these.
     """
     path = Path(path)
     if path.is_dir():
         return _read_timm_folder(path)
-    metadata, state = _read_safetensors(path)
-    if HEADER_KEY not in metadata:
-        raise CheckpointError(
-            f"{path} is a safetensors file, but not one that hybridvit wrote: its header has no entry {HEADER_KEY!r}."
-        )
+    contents = containers.read(path)
+    if HEADER_KEY not in contents.metadata:
+        from hybridvit.weights.translate import read_foreign  # it builds on this file
+
+        return read_foreign(contents)
     try:
-        header = json.loads(metadata[HEADER_KEY])
-        written_as, checkpoint = header["format"], _checkpoint(header, state)
+        header = json.loads(contents.metadata[HEADER_KEY])
+        written_as, checkpoint = header["format"], _checkpoint(header, contents.tree)
     except (ConfigError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: its hybridvit header is damaged ({error}). Take another copy.") from error
     if written_as != FORMAT:
@@ -189,7 +190,7 @@ def _read_timm_folder(folder: Path) -> Checkpoint:
             f"{folder} is a folder without {' and '.join(missing)}. Name a .safetensors file, or a folder as timm's "
             "save_for_hf(..., safe_serialization=True) writes it."
         )
-    _, state = _read_safetensors(weights_path)
+    state = containers.read(weights_path).tree
     try:
         return _checkpoint(json.loads(config_path.read_text(encoding="utf-8")), state)
     except (ConfigError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -219,43 +220,3 @@ def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor]) -> Check
 def _tuple(value: Any) -> Any:
     """Undo JSON's turning of tuples, nested ones too, into lists."""
     return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is {_what_it_is(path)}; a hybridvit checkpoint was expected ({error})."
-        ) from error
-
-
-# What people hand over instead of a checkpoint, by its first bytes.
-_FOREIGN = {
-    b"PK\x03\x04": "a PyTorch (zip) file",
-    b"\x80": "a pickle",
-    b"\x89HDF": "a Keras (HDF5) file",
-    b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` fetches the file itself)",
-}
-
-
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if not start:
-        return "empty"
-    for magic, description in _FOREIGN.items():
-        if start.startswith(magic):
-            return description
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "an HTML page (a download that ended at a login or error page)"
-    if int.from_bytes(start[:8], "little") < 100_000_000 and start[8:9] == b"{":
-        return "a truncated or damaged safetensors file"
-    if start.isascii() and b"\0" not in start:
-        return "a text file"
-    return "of an unknown kind"

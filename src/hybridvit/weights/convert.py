@@ -15,7 +15,7 @@ from hybridvit.weights.checkpoint import Checkpoint
 from hybridvit.weights.identify import ending_of
 from hybridvit.weights.report import Report
 from hybridvit.weights.sources import PUBLISHED
-from hybridvit.weights.translate import Progress, adapted, no_progress, translate
+from hybridvit.weights.translate import Progress, adapted, no_progress, refuse_misfits, translate
 
 
 def open_foreign(
@@ -50,8 +50,7 @@ def open_foreign(
         progress=progress,
     )
     found, report = translated.checkpoint, translated.report
-    if report.problems:
-        raise _misfit(report)
+    refuse_misfits(report)
     model = _build(_with_channels(found, in_chans, report), num_classes, new_head, report)
     if image_size is not None and report.image_size not in (None, tuple(image_size)):
         try:
@@ -72,30 +71,11 @@ def open_foreign(
     return model.eval(), report
 
 
-def read_foreign(path: str | Path) -> Checkpoint:
-    """A published checkpoint under our names, unchanged: what `checkpoint.read` gives for files of our own."""
-    translated = translate(path)
-    if translated.report.problems:
-        raise _misfit(translated.report)
-    return translated.checkpoint
-
-
 def convert(path: str | Path, out: str | Path, **options: Any) -> Report:
     """`open_foreign`, saved as a checkpoint of our own, atomically, with where it came from. options: as there."""
     model, report = open_foreign(path, **options)
     checkpoint.save(out, model, preprocess=model.preprocess, origin=model.origin)
     return report
-
-
-def _misfit(report: Report) -> CheckpointError:
-    shown = report.problems[:20]
-    count = "1 tensor does" if len(report.problems) == 1 else f"{len(report.problems)} tensors do"
-    lines = [f"{report.file} looks like {report.title}, but {count} not fit {report.architecture}:"]
-    lines += [f"  {problem}" for problem in shown]
-    if len(report.problems) > len(shown):
-        lines.append(f"  ... and {len(report.problems) - len(shown)} more (hybridvit inspect --json lists all)")
-    lines.append("Either the file is incomplete, or it is a variant that the catalogue does not have.")
-    return CheckpointError("\n".join(lines))
 
 
 def _with_channels(found: Checkpoint, in_chans: int | None, report: Report) -> Checkpoint:
@@ -171,6 +151,7 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
         theirs = mapping.to_theirs(source, found.state, model.config.heads)
     except KeyError as error:
         raise CheckpointError(f"{path}: {source.title} has no place for {error.args[0]}.") from error
+    _refuse_other_arithmetic(path, found, source.title)
     written = {
         source.spell(key, origin.get("dialect", "") if same_source else ""): _as(tensor, dtype)
         for key, tensor in theirs.items()
@@ -183,6 +164,21 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
             f"{source.title} computes with another arithmetic than these weights were trained with ({found.architecture})."
         ]
     return []
+
+
+OPTIONS = {"position", "absolute_position", "qkv_bias"}  # fields that FlyEgle's files tell by their tensors
+
+
+def _refuse_other_arithmetic(path: str | Path, found: Checkpoint, title: str) -> None:
+    """A field of the config that the source knows nothing of would be lost."""
+    published = catalog.architecture(found.architecture).config
+    changed = [
+        key
+        for key, value in found.model_args.items()
+        if key not in OPTIONS and "drop" not in key and getattr(published, key, value) != value
+    ]
+    if changed:
+        raise CheckpointError(f"{path} was built with {', '.join(changed)} of its own, which {title} cannot be told.")
 
 
 def _as(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -22,6 +22,7 @@ from hybridvit.weights.mapping import Mapped
 from hybridvit.weights.report import Report
 
 Progress = Callable[[int, int], None]
+MAX_PROBLEMS = 20  # in a message
 
 
 def no_progress(done: int, total: int) -> None:
@@ -37,7 +38,7 @@ class Translated:
 
 
 def translate(
-    path: str | Path,
+    file: str | Path | containers.Contents,
     *,
     weights: str | None = None,
     arithmetic: str | None = None,
@@ -51,15 +52,17 @@ def translate(
         weights: "raw" or "ema"; by default the average where the file has one, as timm does.
         arithmetic: "authors" for weights that the authors trained, whatever implementation they are stored for.
         architecture: a name of the catalogue, for files with our own names, which do not tell it.
+        file: its path, or its contents if they were read already; their tensors are used up.
         image_size: (height, width) of the position tables, should they not be square.
         progress: called with (tensors done, all).
 
     Raises: CheckpointError when the file cannot be read, or be told for certain. Tensors that do not fit are in the report.
     """
-    path = Path(path)
-    if path.is_dir():  # timm's folders are ours too
-        return _translate_ours(path, "timm folder", path / "model.safetensors")
-    contents = containers.read(path)
+    if not isinstance(file, containers.Contents):
+        if Path(file).is_dir():  # timm's folders are ours too
+            return _translate_ours(Path(file), "timm folder", Path(file) / "model.safetensors")
+        file = containers.read(file)
+    contents, path = file, file.path
     if checkpoint.HEADER_KEY in contents.metadata:
         return _translate_ours(path, contents.format, path)
     try:
@@ -134,6 +137,29 @@ def translate(
         state=mapped.state,
     )
     return Translated(found, report)
+
+
+def read_foreign(file: str | Path | containers.Contents) -> Checkpoint:
+    """A published checkpoint under our names, unchanged: what `checkpoint.read` gives for files of our own.
+
+    Raises: CheckpointError, which lists every tensor that does not fit.
+    """
+    translated = translate(file)
+    refuse_misfits(translated.report)
+    return translated.checkpoint
+
+
+def refuse_misfits(report: Report) -> None:
+    if not report.problems:
+        return
+    shown = report.problems[:MAX_PROBLEMS]
+    count = "1 tensor does" if len(report.problems) == 1 else f"{len(report.problems)} tensors do"
+    lines = [f"{report.file} looks like {report.title}, but {count} not fit {report.architecture}:"]
+    lines += [f"  {problem}" for problem in shown]
+    if len(report.problems) > len(shown):
+        lines.append(f"  ... and {len(report.problems) - len(shown)} more (hybridvit inspect --json lists all)")
+    lines.append("Either the file is incomplete, or it is a variant that the catalogue does not have.")
+    raise CheckpointError("\n".join(lines))
 
 
 def _translate_ours(path: Path, format: str, weights_file: Path) -> Translated:

@@ -101,9 +101,17 @@ def kind_of(path: Path) -> str:
         raise DamagedError("is a web page: the download ended at an error or login page. Fetch the file again")
     if start[0] == 0x0A and b"\0" in start:
         return "mindspore"
-    if b"\0" not in start:
+    if _is_text(start):
         raise DamagedError("is a text file, not weights")
     raise DamagedError("is of no known format (PyTorch, Paddle, safetensors, Keras HDF5 and MindSpore are)")
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        start[:-3].decode()  # the cut may divide a character
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in start
 
 
 def _check_header_length(header: int, size: int) -> None:
