@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with test/ or class folders")
     parser.add_argument("--logits", metavar="FILE", type=Path, help="also keep every picture's logits, as .npz")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="also draw curves, confusion and mistakes, as .png")
     parser.add_argument("--batch", metavar="N", type=int, default=64, help="pictures at a time (default: 64)")
     parser.add_argument("--workers", metavar="N", type=int, default=2, help="processes that decode (default: 2)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
@@ -46,8 +47,15 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(model, loader, on_batch=advance)
     if args.logits:
         save_logits(args.logits, result)
+    if args.report:
+        from hybridvit.evaluate.report import draw_report, read_history
+
+        history = read_history(args.checkpoint.parent / "metrics.jsonl")
+        draw_report(args.report, result, title=f"{model.architecture} on {folder}", history=history)
     return show_result(
-        result, {"checkpoint": str(args.checkpoint), "data": str(folder), "logits": args.logits}, as_json=args.json
+        result,
+        {"checkpoint": str(args.checkpoint), "data": str(folder), "logits": args.logits, "report": args.report},
+        as_json=args.json,
     )
 
 

@@ -1,0 +1,48 @@
+"""hybridvit demo, cut short: every step runs, in order, and leaves its file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from hybridvit.cli.main import main
+from hybridvit.data.digits import write_digits
+
+
+def test_the_digits_are_scikit_learns_in_its_order(tmp_path: Path) -> None:
+    root = write_digits(tmp_path / "digits")
+    train, test = (sorted((root / part).glob("*/*.png"), key=lambda path: path.name) for part in ("train", "test"))
+    assert (len(train), len(test)) == (898, 899)
+    digits = load_digits()
+    assert [int(path.parent.name) for path in train + test] == digits.target.tolist()
+    for number in (0, 897, 898, 1796):
+        small = Image.open((train + test)[number]).resize((8, 8), Image.Resampling.BOX)
+        assert np.corrcoef(np.asarray(small).ravel(), digits.images[number].ravel())[0, 1] > 0.9
+
+
+def test_the_demo_trains_evaluates_predicts_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def few_digits(root: Path) -> Path:
+        for path in write_digits(root).glob("*/*/*.png"):
+            if int(path.stem) % 7:
+                path.unlink()
+        return root
+
+    monkeypatch.setattr("hybridvit.data.digits.write_digits", few_digits)
+    words = ["demo", "--model", "cmt_nano", "--out", str(tmp_path / "out"), "--seed", "3"]
+    words += ["--set", "schedule.epochs=1", "schedule.warmup_epochs=0", "run.workers=0"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    for name in ("run/last.safetensors", "report.png", "logits.npz"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+        assert str(tmp_path / "out" / name) in out
+    steps = [line.split()[2] for line in out.splitlines() if line.startswith("$ hybridvit")]
+    assert steps == ["train", "eval", "predict"]
+    assert "model.name=cmt_nano seed=3" in out
+    assert "Worth typing next" in out
+
+    assert main(words) == 0
+    assert "--resume" in capsys.readouterr().out

@@ -1,0 +1,123 @@
+"""hybridvit predict: probabilities by name for pictures, however they are handed over."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridvit.cli.main import main
+from hybridvit.data.decode import decode
+from hybridvit.data.transforms import eval_transform
+from hybridvit.models import catalog
+from hybridvit.weights import checkpoint
+
+MakePictures = Callable[..., Path]
+
+
+def predict(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    code = main(["predict", *map(str, words), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_json_holds_what_the_model_itself_computes(
+    weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_pictures(test=1) / "test" / "b" / "000.png"
+    code, out, _ = predict(capsys, weights, path, "--json", "--top-k", "2")
+    model = checkpoint.load(weights)
+    with torch.inference_mode():
+        logits = model(eval_transform(model.preprocess)(decode(path.read_bytes(), name="it"))[None])
+    top = logits.softmax(dim=1)[0].topk(2)
+    (picture,) = json.loads(out)["pictures"]
+    assert code == 0
+    assert picture["path"] == str(path)
+    assert [found["class"] for found in picture["predictions"]] == [model.label_names[k] for k in top.indices]
+    probabilities = [found["probability"] for found in picture["predictions"]]
+    assert probabilities == pytest.approx(top.values.tolist(), rel=1e-5)
+
+
+def test_folders_and_files_are_predicted_in_the_order_given(
+    weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_pictures(test=2)
+    last = data / "test" / "a" / "001.png"
+    _, out, _ = predict(capsys, weights, data / "test" / "c", last, "--json")
+    expected = [data / "test" / "c" / "000.png", data / "test" / "c" / "001.png", last]
+    assert [picture["path"] for picture in json.loads(out)["pictures"]] == [str(path) for path in expected]
+
+
+def test_csv_has_a_line_per_picture_and_class(
+    weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = predict(capsys, weights, make_pictures(test=2) / "test", "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 6 * 3
+    assert [row["rank"] for row in rows[:3]] == ["1", "2", "3"]
+    assert sum(float(row["probability"]) for row in rows[:3]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_table_has_a_line_per_picture(
+    weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = predict(capsys, weights, make_pictures(test=2) / "test", "--top-k", "1")
+    header, *rows = out.splitlines()
+    assert header.split() == ["picture", "first"]
+    assert len(rows) == 6
+    assert all(row.endswith("%") for row in rows)
+
+
+def test_broken_pictures_are_reported_and_the_rest_goes_on(
+    weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_pictures(test=2) / "test" / "a"
+    (folder / "000.png").write_bytes(b"no picture")
+    code, out, err = predict(capsys, weights, folder, "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert [picture["path"] for picture in found["pictures"]] == [str(folder / "001.png")]
+    assert found["broken"] == [str(folder / "000.png")]
+    assert "Left out:" in err
+    assert "000.png cannot be read as a picture" in err
+
+
+def test_only_broken_pictures_give_no_table_and_no_crash(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "half.png").write_bytes(b"no picture")
+    code, out, err = predict(capsys, weights, tmp_path / "half.png")
+    assert (code, out) == (1, "")
+    assert "half.png" in err
+
+
+def test_a_model_without_names_counts_its_classes(
+    tmp_path: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(tmp_path / "nameless.safetensors", catalog.create("cvt_nano", num_classes=2))
+    picture = make_pictures(test=1) / "test" / "a" / "000.png"
+    _, out, _ = predict(capsys, tmp_path / "nameless.safetensors", picture, "--json")
+    (found,) = json.loads(out)["pictures"]
+    assert {prediction["class"] for prediction in found["predictions"]} == {"class 0", "class 1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["none.png"], "none.png does not exist"), (["empty"], "holds no pictures"), ([".", "--top-k", "0"], "--top-k")],
+)
+def test_what_cannot_be_predicted_is_an_error(
+    tmp_path: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code, _, err = predict(capsys, weights, *words)
+    assert code == 2
+    assert message in err
