@@ -118,8 +118,8 @@ def test_each_set_of_weights_brings_its_own_preprocessing(
     [("cvt_nano", {"num_classes": 4}), ("cmt_ti", {"num_classes": 4, **SMALL_CMT}), ("cmt_nano", {"in_chans": 1})],
 )
 def test_a_model_saved_for_the_hub_comes_back_from_the_folder(tmp_path, name: str, kwargs: dict) -> None:
-    model = timm.create_model(name, **kwargs).eval()
-    save_for_hf(model, tmp_path, model_args=model.model_args, safe_serialization=True)
+    model = hybridvit.create_model(name, **kwargs).eval()
+    save_for_hf(model, tmp_path, safe_serialization=True)
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == name
     assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
@@ -147,7 +147,6 @@ def test_class_token_and_absolute_positions_do_not_decay() -> None:
     cvt = timm.create_model("cvt_nano")
     cmt = timm.create_model("cmt_ti_flyegle", absolute_position=True, **SMALL_CMT)
     for model, parameter in ((cvt, cvt.stages[2].cls_token), (cmt, cmt.stages[0].absolute_position)):
-        decays = next(
-            g for g in param_groups_weight_decay(model, 0.05, model.no_weight_decay()) if g["weight_decay"] > 0
-        )
+        groups = param_groups_weight_decay(model, 0.05, no_weight_decay_list=model.no_weight_decay())
+        decays = next(group for group in groups if group["weight_decay"] > 0)
         assert all(p is not parameter for p in decays["params"])

@@ -19,8 +19,6 @@ class Backbone(nn.Module):
 
     architecture: str
     """Its name in the catalogue."""
-    model_args: dict[str, Any]
-    """What `catalog.create` was given beyond the name and the number of classes."""
     pretrained_cfg: dict[str, Any]
     """timm's record: preprocessing, and which layers depend on the data."""
     num_classes: int

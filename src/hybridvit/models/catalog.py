@@ -390,7 +390,6 @@ def create(
         ) from None
     model.pretrained_cfg.pop("state_dict", None)
     model.architecture = bare
-    model.model_args = {
-        key: kwargs[key] for key in kwargs if key not in ("num_classes", "features_only", "out_indices")
-    }
+    # Where timm's own factory keeps them, for save_for_hf.
+    model._model_args = {key: kwargs[key] for key in kwargs if key not in ("features_only", "out_indices")}
     return model
