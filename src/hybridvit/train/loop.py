@@ -4,7 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -37,7 +37,7 @@ def fit(run: Run) -> Stop:
     recipe, counters, batches, guard = run.recipe, run.counters, iter(run.loader), Guard(run.model)
     run.reporter.start(step=counters.step, total=run.total_steps, metrics_bytes=counters.metrics_bytes)
     saved_at = time.monotonic()
-    with stop_on_signals() as stop:
+    with closing(run), stop_on_signals() as stop:
         for step in range(counters.step, run.total_steps):
             lr = run.schedule.set(step)
             loss_sum = torch.zeros((), device=run.device, dtype=torch.float64)
@@ -80,10 +80,9 @@ def fit(run: Run) -> Stop:
                 saved_at = time.monotonic()
             if stop.signal:
                 break
-    if counters.step == run.total_steps:
-        run.save()
-        export(run, "last")
-    run.reporter.close()
+        if counters.step == run.total_steps:
+            run.save()
+            export(run, "last")
     return stop
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +64,11 @@ class Run:
         """The model that is evaluated and exported: the average where there is one."""
         return self.ema.model if self.ema else self.model
 
+    def close(self) -> None:
+        """Let another process train in this folder."""
+        self.reporter.close()
+        self.lock.close()
+
     def log(self, *, lr: float, grad_norm: float) -> None:
         """Write the mean loss since the last call."""
         counters = self.counters
@@ -108,71 +114,76 @@ def prepare(
         TrainingError: `out` cannot be written, is in use, or holds a run that was not to be resumed.
     """
     reporter = Reporter(out, console)
-    lock = _claim(out)
-    sweep(out)
-    if not resume and (list_states(out) or (out / "metrics.jsonl").exists()):
-        raise TrainingError(f"{out} already holds a run. Continue it with --resume, or choose another folder (--out).")
-    saved = load_newest_state(out, reporter.say) if resume else None
+    with ExitStack() as on_error:
+        lock = on_error.enter_context(_claim(out))
+        sweep(out)
+        if not resume and (list_states(out) or (out / "metrics.jsonl").exists()):
+            raise TrainingError(
+                f"{out} already holds a run. Continue it with --resume, or choose another folder (--out)."
+            )
+        saved = load_newest_state(out, reporter.say) if resume else None
 
-    device_batch = recipe.device_batch or recipe.global_batch
-    model = build_model(recipe, num_classes=len(splits.train.class_names)).to(device=device)
-    if init and not saved:
-        start_from(model, init, say=reporter.say)
-    optimizer = create_optimizer(model, recipe.optimizer)
-    steps_per_epoch = max(len(splits.train) // recipe.global_batch, 1)
-    schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=steps_per_epoch)
-    ema = Ema(model, recipe.ema) if recipe.ema.decay else None
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-    counters = Counters()
-    if saved:
-        _check_same_run(saved, recipe, splits, out)
-        _restore(saved, model=model, optimizer=optimizer, ema=ema, scaler=scaler)
-        counters = Counters.from_dict(saved["counters"])
-    sampler = TrainSampler(
-        len(splits.train),
-        global_batch=recipe.global_batch,
-        device_batch=device_batch,
-        epochs=schedule.epochs,
-        seed=recipe.seed,
-        repeats=recipe.data.repeats,
-        first_step=counters.step,
-    )
-    loader = train_loader(
-        splits.train,
-        sampler,
-        preprocess=recipe.preprocess,
-        augment=recipe.augment,
-        max_pixels=recipe.data.max_pixels,
-        workers=recipe.run.workers,
-        pin_memory=device.type == "cuda",
-    )
-    mixer = Mixer(
-        recipe.mix,
-        recipe.augment,
-        num_classes=len(splits.train.class_names),
-        device_batch=device_batch,
-        device=device,
-    )
-    (out / "recipe.yaml").write_text(recipe.to_yaml())
-    return Run(
-        recipe=recipe,
-        splits=splits,
-        out=out,
-        device=device,
-        model=model,
-        optimizer=optimizer,
-        schedule=schedule,
-        scaler=scaler,
-        ema=ema,
-        mixer=mixer,
-        loader=loader,
-        counters=counters,
-        reporter=reporter,
-        lock=lock,
-        device_batch=device_batch,
-        accumulation=recipe.global_batch // device_batch,
-        steps_per_epoch=sampler.steps_per_epoch,
-    )
+        device_batch = recipe.device_batch or recipe.global_batch
+        model = build_model(recipe, num_classes=len(splits.train.class_names)).to(device=device)
+        if init and not saved:
+            start_from(model, init, say=reporter.say)
+        optimizer = create_optimizer(model, recipe.optimizer)
+        steps_per_epoch = max(len(splits.train) // recipe.global_batch, 1)
+        schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=steps_per_epoch)
+        ema = Ema(model, recipe.ema) if recipe.ema.decay else None
+        scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        counters = Counters()
+        if saved:
+            _check_same_run(saved, recipe, splits, out)
+            _restore(saved, model=model, optimizer=optimizer, ema=ema, scaler=scaler)
+            counters = Counters.from_dict(saved["counters"])
+        sampler = TrainSampler(
+            len(splits.train),
+            global_batch=recipe.global_batch,
+            device_batch=device_batch,
+            epochs=schedule.epochs,
+            seed=recipe.seed,
+            repeats=recipe.data.repeats,
+            first_step=counters.step,
+        )
+        loader = train_loader(
+            splits.train,
+            sampler,
+            preprocess=recipe.preprocess,
+            augment=recipe.augment,
+            max_pixels=recipe.data.max_pixels,
+            workers=recipe.run.workers,
+            pin_memory=device.type == "cuda",
+        )
+        mixer = Mixer(
+            recipe.mix,
+            recipe.augment,
+            num_classes=len(splits.train.class_names),
+            device_batch=device_batch,
+            device=device,
+        )
+        (out / "recipe.yaml").write_text(recipe.to_yaml())
+        run = Run(
+            recipe=recipe,
+            splits=splits,
+            out=out,
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            scaler=scaler,
+            ema=ema,
+            mixer=mixer,
+            loader=loader,
+            counters=counters,
+            reporter=reporter,
+            lock=lock,
+            device_batch=device_batch,
+            accumulation=recipe.global_batch // device_batch,
+            steps_per_epoch=sampler.steps_per_epoch,
+        )
+        on_error.pop_all()
+        return run
 
 
 def build_model(recipe: Recipe, *, num_classes: int) -> nn.Module:
@@ -204,7 +215,7 @@ def _claim(out: Path) -> IO[str]:
     except OSError as error:
         raise TrainingError(f"{out} cannot be written: {error.strerror}. Choose another folder with --out.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not inherited by workers that outlive a kill
     except OSError:
         lock.close()
         raise TrainingError(f"Another process is training in {out}. Wait for it, or choose another --out.") from None
