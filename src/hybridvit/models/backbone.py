@@ -19,6 +19,8 @@ class Backbone(nn.Module):
 
     architecture: str
     """Its name in the catalogue."""
+    _model_args: dict[str, Any]
+    """What the model was built with, where timm's own factory keeps it: `save_for_hf` writes it."""
     pretrained_cfg: dict[str, Any]
     """timm's record: preprocessing, and which layers depend on the data."""
     num_classes: int

@@ -390,6 +390,5 @@ def create(
         ) from None
     model.pretrained_cfg.pop("state_dict", None)
     model.architecture = bare
-    # Where timm's own factory keeps them, for save_for_hf.
     model._model_args = {key: kwargs[key] for key in kwargs if key not in ("features_only", "out_indices")}
     return model
