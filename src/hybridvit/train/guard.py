@@ -30,16 +30,19 @@ class Guard:
 
 
 def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
-    """Name the first layer whose output is not finite, by running the model once more."""
+    """Name the first layer whose output or statistics are not finite, by running the model once more, without a trace."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             return f"the weight {name}"
-    found: list[str] = []
+    guard, found = Guard(model), list[str]()
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(_: nn.Module, inputs: object, output: object) -> None:
             if not found and isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
-                found.append(name)
+                found.append(f"the output of {name}")
+            for buffer_name, buffer in module.named_buffers():
+                if not found and not torch.isfinite(buffer).all():
+                    found.append(f"the statistics {name}.{buffer_name}")
 
         return module.register_forward_hook(hook)
 
@@ -48,4 +51,5 @@ def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
         model(images)
     for handle in handles:
         handle.remove()
-    return f"the output of {found[0]}" if found else "the loss or a gradient, not a layer's output"
+    guard.forget()
+    return found[0] if found else "the loss or a gradient, not a layer's output"

@@ -1,0 +1,59 @@
+"""hybridvit train, from the command line to the files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hybridvit.cli.main import main
+
+MakePictures = Callable[..., Path]
+SMALL = ["--set", "global_batch=12", "schedule.epochs=2", "schedule.warmup_epochs=0"]
+
+
+def test_train_writes_a_run_and_says_where(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "digits", "--data", str(make_pictures()), "--out", str(out), "--device", "cpu", *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch   2/2  top-1" in printed
+    assert f"18 pictures: {out / 'best.safetensors'}" in printed
+    assert (out / "best.safetensors").is_file()
+
+
+def test_print_shows_recipe_and_schedule_without_training(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "--print", "--data", str(make_pictures()), *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "global_batch: 12" in printed
+    assert "# 36 pictures, 3 steps of 12 per epoch, 2 epochs: 6 steps" in printed
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits"], "ConfigError: --data DIR is missing"),
+        (["digitz", "--data", "x"], "ConfigError: digitz is neither a recipe nor a file; the nearest recipe is digits"),
+        (["digits", "--data", "nowhere"], "DataError: nowhere does not exist"),
+        (["digits", "--data", "x", "--set", "lr=1"], "ConfigError: --set lr=1: lr is unknown"),
+    ],
+)
+def test_mistakes_are_one_clear_message_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert "Traceback" not in captured.err
+
+
+def test_a_device_that_is_not_there_is_refused(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(make_pictures()), str(tmp_path / "run")
+    assert main(["train", "digits", "--data", data, "--out", out, "--device", "quantum", *SMALL]) == 2
+    assert "device quantum cannot be used" in capsys.readouterr().err
