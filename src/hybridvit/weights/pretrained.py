@@ -1,8 +1,13 @@
 """Names to models: the front door for those who do not hold a file."""
 
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models import catalog
 
 if TYPE_CHECKING:
@@ -14,14 +19,62 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     return [name for name in (catalog.WEIGHTS if pretrained else catalog.ARCHITECTURES) if fnmatch(name, pattern)]
 
 
-def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> "Backbone":
+def create_model(
+    name: str, pretrained: bool = False, *, cache_dir: str | Path | None = None, **kwargs: Any
+) -> "Backbone":
     """Build a model by name, whoever else may have registered that name with timm.
 
     Args:
         name: "cvt_13", or with a tag "cvt_13.ms_in1k".
-        pretrained: fetch, check, convert and load the published weights.
+        pretrained: fetch, check, convert and load the published weights. A classifier for another number of classes begins
+            anew, the first convolution is adapted to another number of channels, and position tables are resized to `img_size`.
+        cache_dir: where converted weights are kept; by default $HYBRIDVIT_CACHE or ~/.cache/hybridvit.
         kwargs: see `hybridvit.models.catalog.create`.
 
-    Raises: ConfigError for an unknown name, DownloadError for weights that cannot be had.
+    Raises: ConfigError for an unknown name, or arguments that the weights do not fit; DownloadError for weights that cannot be
+        had.
     """
-    return catalog.create(name, **kwargs)
+    if not pretrained:
+        return catalog.create(name, **kwargs)
+    from hybridvit.weights import download
+
+    tagged = download.find_weights(name)
+    state, img_size = _read(download.download(tagged, cache_dir=cache_dir), kwargs.pop("img_size", None))
+    kwargs |= {"img_size": img_size} if img_size else {}
+    _refuse_other_tensors(tagged, state, kwargs)
+    return catalog.create(tagged, state=state, **kwargs)
+
+
+def _read(path: Path, img_size: int | tuple[int, int] | None) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of a checkpoint, with position tables for `img_size`, and that size; None where there are no tables."""
+    from timm.layers import to_2tuple
+
+    from hybridvit.weights import checkpoint
+
+    try:
+        found = checkpoint.read(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Delete it, and it will be fetched again.") from error
+    native = found.model_args.get("img_size")
+    if native is None or img_size is None or to_2tuple(img_size) == native:
+        return found.state, img_size or native
+    donor: Any = checkpoint.build(found, name=str(path))
+    donor.set_input_size(img_size)
+    return donor.state_dict(), img_size
+
+
+def _refuse_other_tensors(tagged: str, state: dict[str, Tensor], kwargs: dict[str, Any]) -> None:
+    """Fields of the config may change what is computed, but not what is stored.
+
+    timm would leave such tensors at random without a word, as soon as the classifier is another one too.
+    """
+    changed = sorted(kwargs.keys() & catalog.architecture(tagged).config.__dataclass_fields__.keys())
+    if not changed:
+        return
+    with torch.device("meta"):
+        model = catalog.create(tagged, **{key: kwargs[key] for key in (*changed, "img_size") if key in kwargs})
+    wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    if wanted != {key: tensor.shape for key, tensor in state.items()}:
+        raise ConfigError(
+            f"{tagged} was trained with other values of {', '.join(changed)}: its weights do not fit. Leave them out."
+        )
