@@ -115,13 +115,11 @@ class Pattern:
         self._parts = re.split(r"\{([^}]+)\}", text)
         self.fields = [_FIELDS[part] for part in self._parts[1::2]]
 
-    @cached_property
-    def _regex(self) -> re.Pattern[str]:
         parts = [f"({_FIELDS[part].regex})" if n % 2 else re.escape(part) for n, part in enumerate(self._parts)]
-        return re.compile("".join(parts))
+        self.regex = "".join(parts)
 
     def match(self, name: str) -> Values | None:
-        found = self._regex.fullmatch(name)
+        found = re.fullmatch(self.regex, name)
         if not found:
             return None
         return {field.name: field.read(text) for field, text in zip(self.fields, found.groups(), strict=True)}
@@ -187,25 +185,33 @@ class Source:
         return rules
 
     @cached_property
-    def _dropped(self) -> list[Pattern]:
-        return [Pattern(text) for text in (*self.dropped, *LEFTOVERS)]
+    def _finder(self) -> re.Pattern[str]:
+        """All rules at once; the name of the group that matched is the rule's number."""
+        return re.compile("|".join(f"(?P<rule{n}>{rule.ours.regex})" for n, rule in enumerate(self.rules)))
+
+    @cached_property
+    def _known(self) -> re.Pattern[str]:
+        return re.compile("|".join(pattern.regex for rule in self.rules for pattern in rule.theirs))
+
+    @cached_property
+    def _dropped(self) -> re.Pattern[str]:
+        return re.compile("|".join(Pattern(text).regex for text in (*self.dropped, *LEFTOVERS)))
 
     def find(self, ours: str) -> tuple[Rule, tuple[str, ...], Values] | None:
         """The rule for our tensor, what theirs are called, and the fields."""
-        for rule in self.rules:
-            values = rule.ours.match(ours)
-            if values is not None:
-                return rule, tuple(pattern.format(values) for pattern in rule.theirs), values
-        return None
+        found = self._finder.fullmatch(ours)
+        if not found:
+            return None
+        rule = self.rules[int(str(found.lastgroup).removeprefix("rule"))]
+        values = rule.ours.match(ours) or {}
+        return rule, tuple(pattern.format(values) for pattern in rule.theirs), values
 
     def knows(self, theirs: str) -> bool:
         """Whether the table has a place for this key of a file."""
-        return self.drops(theirs) or any(
-            pattern.match(theirs) is not None for rule in self.rules for pattern in rule.theirs
-        )
+        return self._known.fullmatch(theirs) is not None or self.drops(theirs)
 
     def drops(self, theirs: str) -> bool:
-        return any(pattern.match(theirs) is not None for pattern in self._dropped)
+        return self._dropped.fullmatch(theirs) is not None
 
     def shape_of(self, ours: str, shapes: Shapes) -> tuple[int, ...] | None:
         """The shape our tensor would have, read off theirs; None when the file lacks it."""

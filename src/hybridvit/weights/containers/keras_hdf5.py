@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from hybridvit.errors import CheckpointError
@@ -105,11 +106,11 @@ def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         layers.setdefault(layer, {})[name] = tensor
     try:
         with h5py.File(path, "w") as file:
-            file.attrs["layer_names"] = [layer.encode() for layer in layers]
+            file.attrs["layer_names"] = np.array([layer.encode() for layer in layers])
             file.attrs["backend"] = b"tensorflow"
             for layer, weights in layers.items():
                 group = file.create_group(layer)
-                group.attrs["weight_names"] = [name.encode() for name in weights]
+                group.attrs["weight_names"] = np.array([name.encode() for name in weights])
                 for name, tensor in weights.items():
                     group.create_dataset(name, data=tensor.numpy())
     except OSError as error:
