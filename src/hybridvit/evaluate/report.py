@@ -39,7 +39,7 @@ def draw_report(path: str | Path, result: Result, *, title: str, history: Sequen
     mistakes = result.mistakes()[: 2 * COLUMNS]
     num_rows = max(1, -(-len(mistakes) // COLUMNS))
     figure = Figure(figsize=(15, 7.6 + 1.65 * num_rows), dpi=100, layout="constrained")
-    parts = figure.subfigures(3, 1, height_ratios=[4.6, 2, 1.65 * num_rows + 0.35])
+    parts: Any = figure.subfigures(3, 1, height_ratios=[4.6, 2, 1.65 * num_rows + 0.35])
     metrics = result.metrics
     figure.suptitle(
         f"{title}: {metrics.top1:.2f} % of {metrics.images} pictures right, {metrics.images - metrics.correct} wrong",
