@@ -85,6 +85,12 @@ class ModelSection:
     drop_rate: float | None = None
     """Dropout, where the family has it; none keeps the architecture's own value."""
     drop_path_rate: float = 0.0
+    drop_path_warmup_epochs: int = 0
+    """Epochs over which the drop path rates grow from 0."""
+    grad_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more time, far less memory."""
+    freeze: tuple[str, ...] = ()
+    """Shell patterns of parameter names that stay as they are, for example stages.0.*; their norms are not updated."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further fields of the architecture's configuration."""
 
@@ -223,8 +229,32 @@ class EmaSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchNormSection:
+    sync: bool = False
+    """Share the statistics of a batch among devices (CUDA only)."""
+    precise_batches: int = 0
+    """After training, measure the statistics anew over so many global batches (Wu and Johnson, arXiv 2105.07576)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSection:
+    """Learn from a teacher's answers, too (Hinton et al., arXiv 1503.02531; hard: Touvron et al., arXiv 2012.12877)."""
+
+    teacher: str | None = None
+    """A checkpoint file, or timm: and the name of a pretrained model of the same classes."""
+    kind: Literal["soft", "hard"] = "soft"
+    alpha: float = 0.5
+    """The teacher's share of the loss."""
+    temperature: float = 3.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.alpha <= 1, f"alpha is a share between 0 and 1, found {self.alpha}")
+        _require(self.temperature > 0, f"temperature must be positive, found {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSection:
-    """How the run is carried out. Except for precision, no field changes what is computed: all may differ on resume."""
+    """How the run is carried out. No field changes what is computed (compile: beyond rounding); all may differ on resume."""
 
     workers: int = 2
     """Processes that decode and augment."""
@@ -234,6 +264,8 @@ class RunSection:
     """Write a line of metrics every so many steps."""
     save_minutes: float = 10.0
     """Save the state at least this often; it is also saved after every evaluation."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +288,8 @@ class Recipe:
     optimizer: OptimizerSection
     schedule: ScheduleSection
     ema: EmaSection = EmaSection()
+    batchnorm: BatchNormSection = BatchNormSection()
+    distill: DistillSection = DistillSection()
     run: RunSection = RunSection()
 
     def __post_init__(self) -> None:

@@ -1,15 +1,22 @@
-"""Where and how tensors are computed: device, precision, seeds."""
+"""Where and how tensors are computed: device, precision, seeds, and the processes of a job."""
 
 import contextlib
 import hashlib
+import os
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from hybridvit.errors import ConfigError
+
+T = TypeVar("T")
 
 DTYPES = {
     "float32": torch.float32,
@@ -47,13 +54,84 @@ def seed_for(*numbers: int) -> int:
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the CPU generators of random, numpy and torch, and give them back as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # timm and torchvision draw from numpy's legacy generator, too.
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of the job. A job of one process needs no process group."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: list[torch.Tensor]) -> list[float]:
+        """Scalars added up over all ranks, as numbers. Waits for the device once."""
+        total = torch.stack([value.detach().double() for value in values])
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, on every rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def copy_from_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite these tensors with those of rank 0."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+ALONE = Ranks()
+
+
+@contextlib.contextmanager
+def joined_ranks(device: torch.device) -> Iterator[Ranks]:
+    """Meet the other processes that torchrun, or Slurm with srun, started; a lone process is rank 0 of 1.
+
+    torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Slurm sets SLURM_PROCID and SLURM_NTASKS; the job script
+    exports the other two.
+    """
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))
+    if world == 1:
+        yield ALONE
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=world, timeout=timedelta(minutes=10))
+    try:
+        yield Ranks(rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(name: str = "auto") -> torch.device:
+    """pick_device, but each process of a machine takes its own GPU."""
+    device = pick_device(name)
+    local_rank = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
+    if device.type == "cuda" and device.index is None and local_rank is not None:
+        device = pick_device(f"cuda:{local_rank}")
+        torch.cuda.set_device(device)
+    return device

@@ -8,7 +8,8 @@ import torch
 
 from hybridvit.config import load_recipe
 from hybridvit.data.folder import read_splits
-from hybridvit.train.setup import Run, prepare
+from hybridvit.train.run import Run
+from hybridvit.train.setup import prepare
 
 PrepareRun = Callable[..., Run]
 

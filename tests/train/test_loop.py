@@ -13,7 +13,8 @@ from torch import nn
 from hybridvit.config import load_recipe
 from hybridvit.errors import ConfigError, DataError, TrainingError
 from hybridvit.train.loop import fit
-from hybridvit.train.setup import Run, describe
+from hybridvit.train.run import Run
+from hybridvit.train.setup import describe
 from hybridvit.weights import checkpoint
 
 PrepareRun = Callable[..., Run]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.train.loop import fit
-from hybridvit.train.setup import Run
+from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
 
 PrepareRun = Callable[..., Run]
@@ -163,7 +163,7 @@ def test_a_folder_with_a_run_is_not_overwritten(prepare_run: PrepareRun) -> None
 
 def test_two_processes_cannot_train_in_one_folder(prepare_run: PrepareRun) -> None:
     run = prepare_run("run")
-    code = "import sys; from pathlib import Path; from hybridvit.train.setup import _claim; _claim(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from hybridvit.train.resume import claim; claim(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(run.out)], capture_output=True, text=True, check=False)
     assert "TrainingError: Another process is training in" in done.stderr
     run.close()
@@ -196,8 +196,8 @@ def test_a_signal_saves_after_the_step_and_the_run_goes_on_later(
 
     run.reporter.stepped = stepped  # type: ignore[method-assign]
     assert fit(run).signal == number
-    assert run.counters.step == 5
+    assert run.counters.step == 6  # the step under way when the signal came is finished
     second = prepare_run("stopped", resume=True)
-    assert second.counters.step == 5
+    assert second.counters.step == 6
     fit(second)
     assert_same(result(second.out), uninterrupted)

@@ -44,24 +44,32 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from hybridvit.runtime import pick_device
+    from hybridvit.runtime import joined_ranks, local_device
     from hybridvit.train.loop import fit
 
-    console = Console()
     out = args.out or Path("runs") / Path(args.recipe).stem
-    this_run = prepare(
-        recipe, splits, out=out, device=pick_device(args.device), init=args.init, resume=args.resume, console=console
-    )
-    stop = fit(this_run)
-    counters = this_run.counters
+    device = local_device(args.device)
+    with joined_ranks(device) as ranks:
+        this_run = prepare(
+            recipe,
+            splits,
+            out=out,
+            device=device,
+            ranks=ranks,
+            init=args.init,
+            resume=args.resume,
+            console=Console(),
+        )
+        stop = fit(this_run)
+    counters, say = this_run.counters, this_run.reporter.say
     if counters.step < this_run.total_steps:
-        this_run.reporter.say(
+        say(
             f"Stopped after step {counters.step} of {this_run.total_steps}; everything is saved. Go on with\n"
             f"  {_command(args, out)} --resume"
         )
         return 130 if stop.signal == signal.SIGINT else 0
     assert counters.best is not None
-    this_run.reporter.say(
+    say(
         f"Best top-1 {counters.best['top1']:.2f} % (step {counters.best_step}) of {counters.best['images']} pictures: "
         f"{out / 'best.safetensors'}"
     )

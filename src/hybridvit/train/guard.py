@@ -21,12 +21,12 @@ class Guard:
         if self.statistics:
             torch._foreach_copy_(self.statistics, self.before)
 
-    def finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
-        """loss and norm are scalars. Waits for the device once."""
+    def spoilt(self, loss: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+        """Whether the step must not be taken. Shape: scalars -> bool scalar, on their device."""
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         if self.statistics:
             finite &= torch.isfinite(torch.stack(torch._foreach_norm(self.statistics))).all()
-        return bool(finite)
+        return ~finite
 
 
 def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:

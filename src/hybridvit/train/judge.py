@@ -1,16 +1,23 @@
 """Evaluation during training, and the files it leaves."""
 
+import numpy as np
+
 from hybridvit.data.loader import eval_loader
 from hybridvit.errors import CheckpointError
+from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.metrics import Metrics
 from hybridvit.evaluate.run import evaluate
-from hybridvit.train.setup import Run
+from hybridvit.train.precise import measure_batchnorm
+from hybridvit.train.run import Run
 from hybridvit.weights import checkpoint
 
 
 def judge(run: Run) -> Metrics:
     """Evaluate on the test pictures, each once; note the figures; export the weights if they are the best so far."""
-    counters = run.counters
+    counters, ranks = run.counters, run.ranks
+    if run.recipe.batchnorm.precise_batches and counters.step == run.total_steps:
+        measure_batchnorm(run)
+    ranks.copy_from_first(run.judged.buffers())
     loader = eval_loader(
         run.splits.test,
         preprocess=run.recipe.preprocess,
@@ -18,9 +25,12 @@ def judge(run: Run) -> Metrics:
         max_pixels=run.recipe.data.max_pixels,
         workers=run.recipe.run.workers,
         pin_memory=run.device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    result = evaluate(run.judged, loader, precision=run.recipe.precision)
+    result = merge(ranks.gather(evaluate(run.judged, loader, precision=run.recipe.precision)))
     metrics, num_broken = result.metrics, len(result.broken)
+    counters.broken = set().union(*ranks.gather(counters.broken))
     figures = {"top1": metrics.top1, "top5": metrics.top5, "test_loss": metrics.loss, "images": metrics.images}
     epoch = counters.step // run.steps_per_epoch
     counters.metrics_bytes = run.reporter.record(
@@ -50,6 +60,8 @@ def judge(run: Run) -> Metrics:
 
 def export(run: Run, name: str) -> None:
     """Write NAME.safetensors: weights, class names, preprocessing and recipe. A full disk is reported, not fatal."""
+    if not run.ranks.is_first:
+        return
     try:
         checkpoint.save(
             run.out / f"{name}.safetensors",
@@ -61,3 +73,14 @@ def export(run: Run, name: str) -> None:
         )
     except CheckpointError as error:
         run.reporter.say(f"Warning: {error}")
+
+
+def merge(results: list[Result]) -> Result:
+    """The ranks' shares of one evaluation, as one."""
+    return Result(
+        logits=np.concatenate([result.logits for result in results]),
+        labels=np.concatenate([result.labels for result in results]),
+        paths=tuple(path for result in results for path in result.paths),
+        class_names=results[0].class_names,
+        broken=tuple(path for result in results for path in result.broken),
+    )

@@ -16,8 +16,9 @@ from hybridvit.errors import DataError, TrainingError
 from hybridvit.runtime import autocast, seed_for
 from hybridvit.train.guard import Guard, first_nonfinite_module
 from hybridvit.train.judge import export, judge
+from hybridvit.train.mishaps import explained
 from hybridvit.train.mix import loss_of
-from hybridvit.train.setup import Run
+from hybridvit.train.run import Run
 
 
 @dataclass
@@ -34,33 +35,40 @@ def fit(run: Run) -> Stop:
         DataError: more broken pictures than data.broken_limit.
         TrainingError: more non-finite steps than optimizer.skip_limit.
     """
-    recipe, counters, batches, guard = run.recipe, run.counters, iter(run.loader), Guard(run.model)
+    recipe, counters, ranks, guard = run.recipe, run.counters, run.ranks, Guard(run.model)
+    batches = iter(run.loader)
     run.reporter.start(step=counters.step, total=run.total_steps, metrics_bytes=counters.metrics_bytes)
     saved_at = time.monotonic()
-    with closing(run), stop_on_signals() as stop:
+    with closing(run), explained(run), stop_on_signals() as stop:
         for step in range(counters.step, run.total_steps):
             lr = run.schedule.set(step)
-            loss_sum = torch.zeros((), device=run.device, dtype=torch.float64)
-            run.model.train()
+            run.modes.train(step)
             guard.remember()
-            for chunk in range(run.accumulation):
+            loss_sum = torch.zeros((), device=run.device)
+            for chunk in run.chunks:
                 batch = next(batches)
                 count_broken(run, batch)
                 seed_all(seed_for(recipe.seed, step, chunk))
                 images = normalize(batch.images.to(run.device, non_blocking=True), recipe.preprocess, run.dtype)
                 images, labels = run.mixer(images, batch.labels.to(run.device, non_blocking=True))
-                with autocast(run.device, recipe.precision):
-                    logits = run.model(images)
-                loss = loss_of(logits, labels, smoothing=recipe.mix.smoothing) / run.accumulation
-                run.scaler.scale(loss).backward()
-                loss_sum += loss.detach()
+                with run.shares_gradients(chunk):
+                    with autocast(run.device, recipe.precision):
+                        logits = run.net(images)
+                    loss = loss_of(logits, labels, smoothing=recipe.mix.smoothing)
+                    if run.teacher:
+                        loss = run.teacher.blend(loss, logits, images)
+                    run.scaler.scale(loss / len(run.chunks)).backward()
+                loss_sum += loss.detach() / (len(run.chunks) * ranks.world)
             run.scaler.unscale_(run.optimizer)
             norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.optimizer.clip_norm or float("inf"))
-            if guard.finite(loss_sum, norm):
+            requests = torch.tensor([bool(stop.signal), time.monotonic() - saved_at > 60 * recipe.run.save_minutes])
+            mean_loss, spoilt, *asked = ranks.sum([loss_sum, guard.spoilt(loss_sum, norm), *requests.to(run.device)])
+            stop_now, save_now = bool(asked[0]), bool(asked[1])
+            if not spoilt:
                 run.scaler.step(run.optimizer)
                 if run.ema:
                     run.ema.update(run.model, step + 1)
-                counters.loss_sum += loss_sum.item()
+                counters.loss_sum += mean_loss
                 counters.loss_count += 1
             else:
                 guard.forget()
@@ -72,16 +80,16 @@ def fit(run: Run) -> Stop:
             run.reporter.stepped(counters.step, recipe.global_batch)
             if counters.step % recipe.run.log_steps == 0:
                 run.log(lr=lr, grad_norm=norm.item())
+            finished = counters.step == run.total_steps
             evaluate_now = counters.step % (run.steps_per_epoch * recipe.run.eval_epochs) == 0
-            if evaluate_now or counters.step == run.total_steps:
+            if evaluate_now or finished:
                 judge(run)
-            if evaluate_now or stop.signal or time.monotonic() - saved_at > 60 * recipe.run.save_minutes:
+            if evaluate_now or finished or save_now or stop_now:
                 run.save()
                 saved_at = time.monotonic()
-            if stop.signal:
+            if stop_now:
                 break
         if counters.step == run.total_steps:
-            run.save()
             export(run, "last")
     return stop
 

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class Reporter:
-    """Tell one run's story to the console and to its folder. Silent where `console` is None."""
+    """Tell one run's story to the console and to its folder; each may be None, and then hears nothing."""
 
-    def __init__(self, folder: Path, console: Console | None) -> None:
-        self.metrics_path = folder / "metrics.jsonl"
-        self.timings_path = folder / "timings.jsonl"
+    def __init__(self, folder: Path | None, console: Console | None) -> None:
+        self.metrics_path = folder / "metrics.jsonl" if folder else None
+        self.timings_path = folder / "timings.jsonl" if folder else None
         self.console = console
         self.bar: Progress | None = None
         self.seconds_mark = time.monotonic()
@@ -27,8 +27,9 @@ class Reporter:
 
     def start(self, *, step: int, total: int, metrics_bytes: int) -> None:
         """Begin at `step`, dropping lines of metrics that were written after the state which the run resumes from."""
-        self.metrics_path.touch()
-        os.truncate(self.metrics_path, metrics_bytes)
+        if self.metrics_path:
+            self.metrics_path.touch()
+            os.truncate(self.metrics_path, metrics_bytes)
         if self.console and self.console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, transient=True)
@@ -43,6 +44,8 @@ class Reporter:
 
     def record(self, values: dict[str, Any]) -> int:
         """Append a line to metrics.jsonl and flush it to the disk. Returns the file's length in bytes."""
+        if not self.metrics_path:
+            return 0
         with self.metrics_path.open("a") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
@@ -56,7 +59,7 @@ class Reporter:
         """Note the pictures per second since the last call."""
         seconds = max(time.monotonic() - self.seconds_mark, 1e-9)
         rate = self.images_since / seconds
-        if self.images_since:
+        if self.images_since and self.timings_path:
             line = {"step": step, "images_per_second": round(rate, 1), "unix_time": round(time.time(), 1)}
             with self.timings_path.open("a") as file:
                 file.write(json.dumps(line) + "\n")

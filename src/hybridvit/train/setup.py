@@ -1,98 +1,33 @@
 """From a recipe and a data set to everything the loop needs, freshly begun or exactly resumed."""
 
-import fcntl
-import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 
 from hybridvit.config import Recipe
 from hybridvit.data.loader import train_loader
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.data.source import Splits
-from hybridvit.errors import CheckpointError, ConfigError, TrainingError
+from hybridvit.errors import ConfigError, TrainingError
 from hybridvit.models import catalog
-from hybridvit.runtime import DTYPES, seed_for
+from hybridvit.runtime import ALONE, DTYPES, Ranks, seed_for
 from hybridvit.train.ema import Ema
 from hybridvit.train.initial import start_from
 from hybridvit.train.mix import Mixer
+from hybridvit.train.modes import Modes, freeze
 from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.progress import Reporter
-from hybridvit.train.state import Counters, list_states, load_newest_state, save_state, sweep
+from hybridvit.train.resume import check_room, check_same_run, claim, restore
+from hybridvit.train.run import Run
+from hybridvit.train.state import Counters, list_states, load_newest_state, sweep
+from hybridvit.train.teacher import Teacher
 
-
-@dataclass
-class Run:
-    """One training run. The loop reads it top to bottom."""
-
-    recipe: Recipe
-    splits: Splits
-    out: Path
-    device: torch.device
-    model: nn.Module
-    optimizer: Optimizer
-    schedule: Schedule
-    scaler: torch.amp.GradScaler
-    ema: Ema | None
-    mixer: Mixer
-    loader: DataLoader[Any]
-    counters: Counters
-    reporter: Reporter
-    lock: IO[str]
-    device_batch: int
-    accumulation: int
-    steps_per_epoch: int
-
-    @property
-    def total_steps(self) -> int:
-        return self.schedule.epochs * self.steps_per_epoch
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the pictures: float64 where the weights are, else float32 (autocast lowers it where that is safe)."""
-        return torch.float64 if self.recipe.precision == "float64" else torch.float32
-
-    @property
-    def judged(self) -> nn.Module:
-        """The model that is evaluated and exported: the average where there is one."""
-        return self.ema.model if self.ema else self.model
-
-    def close(self) -> None:
-        """Let another process train in this folder."""
-        self.reporter.close()
-        self.lock.close()
-
-    def log(self, *, lr: float, grad_norm: float) -> None:
-        """Write the mean loss since the last call."""
-        counters = self.counters
-        mean = counters.loss_sum / counters.loss_count if counters.loss_count else None
-        line = {"step": counters.step, "loss": mean, "lr": lr, "grad_norm": grad_norm}
-        counters.loss_sum, counters.loss_count = 0.0, 0
-        counters.metrics_bytes = self.reporter.record(line)
-
-    def save(self) -> None:
-        """Write the whole state. Raises OSError; the older states are intact then."""
-        save_state(
-            self.out,
-            self.counters.step,
-            {
-                "recipe": self.recipe.to_dict(),
-                "class_names": list(self.splits.train.class_names),
-                "num_images": len(self.splits.train),
-                "model": self.model.state_dict(),
-                "ema": self.ema.model.state_dict() if self.ema else None,
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "counters": self.counters.to_dict(),
-            },
-        )
+INITIALISATION = -1  # stands for the epoch in seed_for
 
 
 def prepare(
@@ -101,87 +36,94 @@ def prepare(
     *,
     out: Path,
     device: torch.device,
+    ranks: Ranks = ALONE,
     init: Path | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> Run:
-    """Build the run that writes to `out`.
+    """Build the run that writes to `out`. Every rank calls this; only the first touches the folder.
 
     Raises:
-        ConfigError: the recipe does not fit the model, or not the run to be resumed.
+        ConfigError: the recipe does not fit the model, the devices, or the run to be resumed.
         DataError: the data set does not fill a batch.
         CheckpointError: `init` or every saved state cannot be used.
-        TrainingError: `out` cannot be written, is in use, or holds a run that was not to be resumed.
+        TrainingError: `out` cannot be written, is in use or too small, or holds a run that was not to be resumed.
     """
-    reporter = Reporter(out, console)
+    num_classes = len(splits.train.class_names)
+    device_batch = _device_batch(recipe, ranks)
+    reporter = Reporter(out if ranks.is_first else None, console if ranks.is_first else None)
     with ExitStack() as on_error:
-        lock = on_error.enter_context(_claim(out))
-        sweep(out)
+        lock = on_error.enter_context(claim(out)) if ranks.is_first else None
+        if ranks.is_first:
+            sweep(out)
         if not resume and (list_states(out) or (out / "metrics.jsonl").exists()):
             raise TrainingError(
                 f"{out} already holds a run. Continue it with --resume, or choose another folder (--out)."
             )
         saved = load_newest_state(out, reporter.say) if resume else None
 
-        device_batch = recipe.device_batch or recipe.global_batch
-        model = build_model(recipe, num_classes=len(splits.train.class_names)).to(device=device)
+        model = build_model(recipe, num_classes=num_classes).to(device)
+        if device.type == "cuda":
+            model = model.to(memory_format=torch.channels_last)
+        if recipe.batchnorm.sync and ranks.world > 1:
+            model = _with_synchronised_batchnorm(model, device)
         if init and not saved:
             start_from(model, init, say=reporter.say)
+        freeze(model, recipe.model.freeze)
         optimizer = create_optimizer(model, recipe.optimizer)
-        steps_per_epoch = max(len(splits.train) // recipe.global_batch, 1)
+        sampler_options: dict[str, Any] = {
+            "global_batch": recipe.global_batch,
+            "device_batch": device_batch,
+            "seed": recipe.seed,
+            "repeats": recipe.data.repeats,
+            "rank": ranks.rank,
+            "world": ranks.world,
+        }
+        steps_per_epoch = TrainSampler(len(splits.train), epochs=1, **sampler_options).steps_per_epoch
         schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=steps_per_epoch)
         ema = Ema(model, recipe.ema) if recipe.ema.decay else None
         scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        check_room(out, model, has_ema=ema is not None)
         counters = Counters()
         if saved:
-            _check_same_run(saved, recipe, splits, out)
-            _restore(saved, model=model, optimizer=optimizer, ema=ema, scaler=scaler)
+            check_same_run(saved, recipe, splits, device_batch=device_batch, out=out)
+            restore(saved, model=model, optimizer=optimizer, ema=ema, scaler=scaler)
             counters = Counters.from_dict(saved["counters"])
-        sampler = TrainSampler(
-            len(splits.train),
-            global_batch=recipe.global_batch,
-            device_batch=device_batch,
-            epochs=schedule.epochs,
-            seed=recipe.seed,
-            repeats=recipe.data.repeats,
-            first_step=counters.step,
-        )
-        loader = train_loader(
-            splits.train,
-            sampler,
-            preprocess=recipe.preprocess,
-            augment=recipe.augment,
-            max_pixels=recipe.data.max_pixels,
-            workers=recipe.run.workers,
-            pin_memory=device.type == "cuda",
-        )
-        mixer = Mixer(
-            recipe.mix,
-            recipe.augment,
-            num_classes=len(splits.train.class_names),
-            device_batch=device_batch,
-            device=device,
-        )
-        (out / "recipe.yaml").write_text(recipe.to_yaml())
+        if ranks.is_first:
+            (out / "recipe.yaml").write_text(recipe.to_yaml())
         run = Run(
             recipe=recipe,
             splits=splits,
             out=out,
             device=device,
+            ranks=ranks,
             model=model,
+            net=_net(model, recipe, device, ranks),
+            modes=Modes(model, drop_path_warmup_steps=recipe.model.drop_path_warmup_epochs * steps_per_epoch),
+            teacher=Teacher(recipe.distill, preprocess=recipe.preprocess, num_classes=num_classes, device=device)
+            if recipe.distill.teacher
+            else None,
             optimizer=optimizer,
             schedule=schedule,
             scaler=scaler,
             ema=ema,
-            mixer=mixer,
-            loader=loader,
+            mixer=Mixer(recipe.mix, recipe.augment, num_classes=num_classes, device_batch=device_batch, device=device),
+            loader=train_loader(
+                splits.train,
+                TrainSampler(len(splits.train), epochs=schedule.epochs, first_step=counters.step, **sampler_options),
+                preprocess=recipe.preprocess,
+                augment=recipe.augment,
+                max_pixels=recipe.data.max_pixels,
+                workers=recipe.run.workers,
+                pin_memory=device.type == "cuda",
+            ),
             counters=counters,
             reporter=reporter,
             lock=lock,
             device_batch=device_batch,
-            accumulation=recipe.global_batch // device_batch,
-            steps_per_epoch=sampler.steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
         )
+        ranks.wait()
         on_error.pop_all()
         return run
 
@@ -194,8 +136,8 @@ def build_model(recipe: Recipe, *, num_classes: int) -> nn.Module:
     """
     section = recipe.model
     options: dict[str, Any] = {} if section.drop_rate is None else {"drop_rate": section.drop_rate}
-    torch.manual_seed(seed_for(recipe.seed, -1))
-    model = catalog.create(
+    torch.manual_seed(seed_for(recipe.seed, INITIALISATION))
+    model: Any = catalog.create(
         section.name,
         num_classes=num_classes,
         in_chans=recipe.preprocess.in_chans,
@@ -204,65 +146,8 @@ def build_model(recipe: Recipe, *, num_classes: int) -> nn.Module:
         **options,
         **section.args,
     )
+    model.set_grad_checkpointing(section.grad_checkpointing)
     return model.to(dtype=DTYPES["float64" if recipe.precision == "float64" else "float32"])
-
-
-def _claim(out: Path) -> IO[str]:
-    """Make the folder, prove that it can be written, and keep other processes out until the file is closed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise TrainingError(f"{out} cannot be written: {error.strerror}. Choose another folder with --out.") from error
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not inherited by workers that outlive a kill
-    except OSError:
-        lock.close()
-        raise TrainingError(f"Another process is training in {out}. Wait for it, or choose another --out.") from None
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def _check_same_run(saved: dict[str, Any], recipe: Recipe, splits: Splits, out: Path) -> None:
-    """Refuse to go on with another recipe or other pictures; how the run is carried out may differ."""
-    old, new = _flat(saved["recipe"]), _flat(recipe.to_dict())
-    changed = [
-        f"  {key}: {old.get(key)!r} when it began, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(("run.", "about."))
-    ]
-    if changed:
-        raise ConfigError(
-            f"{out} cannot be resumed with another recipe:\n"
-            + "\n".join(changed)
-            + "\nGive the values it began with, or start anew in another folder (--out)."
-        )
-    if saved["class_names"] != list(splits.train.class_names) or saved["num_images"] != len(splits.train):
-        raise ConfigError(
-            f"{out} began with {saved['num_images']} training pictures in {len(saved['class_names'])} classes; the "
-            f"data set now has {len(splits.train)} in {len(splits.train.class_names)}. Restore it, or start anew."
-        )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return result
-
-
-def _restore(
-    saved: dict[str, Any], *, model: nn.Module, optimizer: Optimizer, ema: Ema | None, scaler: torch.amp.GradScaler
-) -> None:
-    try:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scaler.load_state_dict(saved["scaler"])
-        if ema:
-            ema.model.load_state_dict(saved["ema"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"The saved state does not fit this version's model: {error}") from error
 
 
 def describe(recipe: Recipe, *, num_images: int | None = None) -> str:
@@ -283,3 +168,28 @@ def describe(recipe: Recipe, *, num_images: int | None = None) -> str:
             if epoch < schedule.epochs
         ]
     return "\n".join(lines)
+
+
+def _device_batch(recipe: Recipe, ranks: Ranks) -> int:
+    device_batch = recipe.device_batch or max(recipe.global_batch // ranks.world, 1)
+    if recipe.global_batch % (device_batch * ranks.world):
+        raise ConfigError(
+            f"global_batch ({recipe.global_batch}) must be a multiple of device_batch ({device_batch}) times the "
+            f"{ranks.world} processes: each step deals whole chunks of device_batch to every process."
+        )
+    return device_batch
+
+
+def _with_synchronised_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
+    if device.type != "cuda":
+        raise ConfigError("batchnorm.sync works between CUDA devices only. Leave it off here.")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def _net(model: nn.Module, recipe: Recipe, device: torch.device, ranks: Ranks) -> nn.Module:
+    net = model
+    if ranks.world > 1:
+        net = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    if recipe.run.compile:
+        net.compile()
+    return net
