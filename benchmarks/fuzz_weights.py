@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz_weights.py [--files 3000] [--seed 0]
 
-Each file is opened in a process of its own kind of trust: a worker that is restarted, and counted, should it die. Counted as failures:
-a worker that dies, an error that is no CheckpointError, a file that takes longer than TIME_LIMIT, a worker that grows beyond MEMORY_LIMIT.
+Files are opened by a worker process. Counted as failures: a worker that dies, an error that is no CheckpointError or does not
+name the file, a file that takes longer than TIME_LIMIT, a worker that grows beyond MEMORY_LIMIT.
 """
 
 import argparse
@@ -106,10 +106,9 @@ def splice(data: bytearray, rng: random.Random) -> None:
 
 def pickle_opcodes(data: bytearray, rng: random.Random) -> None:
     """Opcodes of pickle, where there is a pickle."""
+    opcodes = "().0125FGIJKLMNPQRSTUVXabcdeghijlopqrstu}]\x80\x81\x8c\x93\x95"
     for _ in range(rng.choice((1, 3, 10))):
-        data[rng.randrange(min(len(data), 20_000))] = ord(
-            rng.choice("().0125FGIJKLMNPQRSTUVXabcdeghijlopqrstu}]\x80\x81\x8c\x93\x95")
-        )
+        data[rng.randrange(min(len(data), 20_000))] = ord(rng.choice(opcodes))
 
 
 DAMAGE: tuple[Callable[[bytearray, random.Random], None], ...] = (
