@@ -1,0 +1,1 @@
+"""hybridvit compare: several runs on one page."""

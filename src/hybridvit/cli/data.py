@@ -1,0 +1,1 @@
+"""hybridvit data: look at a data set before training on it."""

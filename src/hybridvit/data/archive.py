@@ -1,0 +1,1 @@
+"""Pictures in a zip file of class folders."""

@@ -1,0 +1,1 @@
+"""Pictures in a Hugging Face data set that was saved to disk."""

@@ -1,0 +1,1 @@
+"""Pictures named in a list file: one path and label per line."""

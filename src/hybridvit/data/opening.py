@@ -1,0 +1,1 @@
+"""What --data names, opened: folder, list, zip, tar shards or Hugging Face data set."""

@@ -1,0 +1,1 @@
+"""Pictures in tar shards of the webdataset layout, read by number."""

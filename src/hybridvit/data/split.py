@@ -1,0 +1,1 @@
+"""Part of a source: a share held out for judging."""

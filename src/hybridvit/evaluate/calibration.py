@@ -1,0 +1,1 @@
+"""How far a model's confidence can be trusted."""

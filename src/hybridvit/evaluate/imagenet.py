@@ -1,0 +1,1 @@
+"""ImageNet's further test sets: ReaL labels, V2, -A, -R and -C."""

@@ -1,0 +1,1 @@
+"""A self-contained HTML page: the shell, tables, line charts and pictures that reports share."""

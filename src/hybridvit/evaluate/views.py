@@ -1,0 +1,1 @@
+"""Several views of a picture, and several models, averaged."""

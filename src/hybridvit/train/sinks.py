@@ -1,0 +1,1 @@
+"""Metrics sent to TensorBoard, wandb or trackio, beside metrics.jsonl."""
