@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
+    from hybridvit.explain.explanation import explain as explain
     from hybridvit.weights.checkpoint import load as load
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.pretrained import create_model as create_model
@@ -25,11 +26,12 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "create_model": "hybridvit.weights.pretrained",
+    "explain": "hybridvit.explain.explanation",
     "list_models": "hybridvit.weights.pretrained",
     "load": "hybridvit.weights.checkpoint",
     "save": "hybridvit.weights.checkpoint",
 }
-__all__ = ["create_model", "list_models", "load", "save"]
+__all__ = ["create_model", "explain", "list_models", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
