@@ -31,7 +31,7 @@ while True:
         attempt(workers=attempts % 3)
         os._exit(0)
     if done < kills:
-        time.sleep(random.uniform(0.0, 0.8))
+        time.sleep(random.uniform(0.0, 0.7))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):

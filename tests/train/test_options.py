@@ -1,0 +1,180 @@
+"""Freezing, drop path warm-up, distillation, precise BatchNorm, the average, and every recipe's building blocks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from timm.layers import DropPath
+from torch import nn
+
+from hybridvit.config import DistillSection, load_recipe, recipe_names
+from hybridvit.data.transforms import train_transform
+from hybridvit.errors import ConfigError
+from hybridvit.models import catalog
+from hybridvit.train.loop import fit
+from hybridvit.train.mix import Mixer, loss_of
+from hybridvit.train.optim import Schedule, create_optimizer
+from hybridvit.train.run import Run
+from hybridvit.train.setup import build_model
+from hybridvit.train.teacher import Teacher
+from hybridvit.weights import checkpoint
+
+PrepareRun = Callable[..., Run]
+CPU = torch.device("cpu")
+OWN_PREPROCESSING = ("digits", "cmt_ti_flyegle")  # flyegle's training evaluates at 184 -> 160
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds_model_optimizer_schedule_and_transforms(name: str) -> None:
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        model = build_model(recipe, num_classes=10)
+    optimizer = create_optimizer(model, recipe.optimizer)
+    schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=10)
+    assert schedule.epochs == recipe.schedule.epochs + recipe.schedule.cooldown_epochs
+    rates = [schedule.set(step) for step in range(0, 10 * schedule.epochs, 5)]
+    assert max(rates) == pytest.approx(recipe.optimizer.lr, rel=0.2)
+    assert rates[-1] < 0.11 * max(rates)
+    assert train_transform(recipe.preprocess, recipe.augment)
+    device_batch = recipe.device_batch or recipe.global_batch
+    assert Mixer(recipe.mix, recipe.augment, num_classes=10, device_batch=device_batch, device=CPU)
+    expected = catalog.ARCHITECTURES[recipe.model.name].preprocess
+    if recipe.preprocess.image_size == expected.image_size and name not in OWN_PREPROCESSING:
+        assert recipe.preprocess == expected
+
+
+def test_frozen_parameters_and_their_norms_stay(prepare_run: PrepareRun) -> None:
+    run = prepare_run("run", ["model.freeze=[stages.0.*, stages.1.*]", "schedule.epochs=2"])
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    fit(run)
+    after = run.model.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert not {name for name in changed if name.startswith(("stages.0.", "stages.1."))}
+    assert {"head.weight", "stages.2.embed.conv.weight", "stages.2.blocks.0.attn.k.norm.running_mean"} <= changed
+
+
+def test_freezing_nothing_or_everything_is_refused(prepare_run: PrepareRun) -> None:
+    with pytest.raises(
+        ConfigError, match=r"backbone.* matches no parameter; their names begin with head, norm, stages"
+    ):
+        prepare_run("run", ["model.freeze=[backbone.*]"])
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        prepare_run("run", ["model.freeze=['*']"])
+
+
+def test_drop_path_warms_up(prepare_run: PrepareRun) -> None:
+    run = prepare_run("run", ["model.drop_path_rate=0.4", "model.drop_path_warmup_epochs=2"])
+    paths = [module for module in run.model.modules() if isinstance(module, DropPath)]
+    seen = []
+    for step in (0, 3, 6, 9):
+        run.modes.train(step)
+        seen.append(max(path.drop_prob for path in paths))
+    assert seen == pytest.approx([0.0, 0.2, 0.4, 0.4])
+    run.close()
+
+
+def teacher_file(folder: Path) -> Path:
+    """A checkpoint of three classes with a normalisation and size of its own."""
+    overrides = [
+        "preprocess.mean=[0.1, 0.2, 0.3]",
+        "preprocess.std=[0.3, 0.2, 0.1]",
+        "preprocess.image_size=40",
+        "seed=9",
+    ]
+    recipe = load_recipe("digits", overrides)
+    file = folder / "teacher.safetensors"
+    checkpoint.save(file, build_model(recipe, num_classes=3), preprocess=recipe.preprocess)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_distillation_blends_the_students_loss_with_the_teachers(tmp_path: Path, kind: Literal["soft", "hard"]) -> None:
+    section = DistillSection(teacher=str(teacher_file(tmp_path)), kind=kind, alpha=0.25, temperature=2.0)
+    teacher = Teacher(section, preprocess=load_recipe("digits").preprocess, num_classes=3, device=CPU)
+    pixels, own = torch.rand(2, 3, 40, 40), torch.tensor(7.0)
+    answers = teacher.model(normalized(pixels, (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    logits = torch.randn(2, 3)
+    if kind == "hard":
+        taught = nn.functional.cross_entropy(logits, answers.argmax(dim=1))
+    else:
+        p, q = (answers / 2).softmax(dim=1), (logits / 2).softmax(dim=1)
+        taught = 4 * (p * (p / q).log()).sum(dim=1).mean()
+    found = teacher.blend(own, logits, normalized(pixels, (0.5,) * 3, (0.5,) * 3))
+    torch.testing.assert_close(found, 0.75 * own + 0.25 * taught)
+
+
+def normalized(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def test_a_run_with_a_teacher_trains(prepare_run: PrepareRun, tmp_path: Path) -> None:
+    run = prepare_run("student", [f"distill.teacher={teacher_file(tmp_path)}", "schedule.epochs=2"])
+    fit(run)
+    assert run.counters.skipped == 0
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
+    section = DistillSection(teacher=str(teacher_file(tmp_path)))
+    with pytest.raises(ConfigError, match="knows 3 classes, this run 2"):
+        Teacher(section, preprocess=load_recipe("digits").preprocess, num_classes=2, device=CPU)
+
+
+def test_precise_batchnorm_takes_the_mean_over_batches(prepare_run: PrepareRun) -> None:
+    """Three batches are the whole training set, so the first layer's mean has one value."""
+    plain = ["ema.decay=0", "augment.color_jitter=0", "schedule.epochs=2", "device_batch=12"]
+    whole = ["augment.crop_scale=[1, 1]", "augment.crop_ratio=[1, 1]", "augment.rotate=0", "augment.translate=0"]
+    run = prepare_run("run", [*plain, *whole, "augment.zoom=[1, 1]", "augment.shear=0", "batchnorm.precise_batches=3"])
+    means: list[torch.Tensor] = []
+    norm = next(module for module in run.model.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.register_forward_pre_hook(
+        lambda module, x: means.append(x[0].mean(dim=(0, 2, 3))) if norm.momentum is None else None
+    )
+    fit(run)
+    assert len(means) == 3
+    assert norm.running_mean is not None
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-6)
+    assert norm.momentum == 0.1
+
+
+def test_biases_and_norms_are_not_decayed_unless_asked() -> None:
+    recipe = load_recipe("digits")
+    model = build_model(recipe, num_classes=3)
+    no_decay = {
+        id(p)
+        for g in create_optimizer(model, recipe.optimizer).param_groups
+        if not g["weight_decay"]
+        for p in g["params"]
+    }
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in no_decay) == (parameter.ndim <= 1 or "cls_token" in name), name
+
+
+def test_layer_decay_lowers_the_rate_towards_the_input() -> None:
+    recipe = load_recipe("digits", ["optimizer.layer_decay=0.5"])
+    model = build_model(recipe, num_classes=3)
+    optimizer = create_optimizer(model, recipe.optimizer)
+    Schedule(optimizer, recipe.schedule, steps_per_epoch=10).set(30)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    assert by_name["stages.0.embed.conv.weight"] < by_name["stages.2.embed.conv.weight"] < by_name["head.weight"]
+
+
+def test_a_mixed_label_that_is_whole_has_the_plain_loss() -> None:
+    logits, labels = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 3, 2, 2])
+    smoothed = nn.functional.one_hot(labels, 5) * 0.9 + 0.1 / 5
+    torch.testing.assert_close(loss_of(logits, smoothed, smoothing=0.0), loss_of(logits, labels, smoothing=0.1))
+
+
+def test_the_average_copies_at_first_and_then_lags(prepare_run: PrepareRun) -> None:
+    run = prepare_run("run", ["ema.decay=0.9", "ema.warmup=false"])
+    assert run.ema is not None
+    run.ema.update(run.model, 1)
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.add_(1.0)
+    run.ema.update(run.model, 2)
+    for averaged, parameter in zip(run.ema.model.parameters(), run.model.parameters(), strict=True):
+        torch.testing.assert_close(averaged, parameter - 0.9)
+    run.close()
