@@ -106,10 +106,13 @@ class DataSection:
     """Share of the training pictures that may be unreadable before the run stops."""
     max_pixels: int = 80_000_000
     """Larger pictures are refused from their header, before decoding."""
+    val_split: float = 0.0
+    """Share of every class that is held out for judging, for data sets without a test part; 0: the set has its own."""
 
     def __post_init__(self) -> None:
         _require(self.repeats >= 1, f"repeats must be at least 1, found {self.repeats}")
         _require(0 <= self.broken_limit <= 1, f"broken_limit is a share between 0 and 1, found {self.broken_limit}")
+        _require(0 <= self.val_split < 1, f"val_split is a share below 1, found {self.val_split}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +312,8 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package; those of a folder as folder/name."""
-    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

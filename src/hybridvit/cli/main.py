@@ -20,6 +20,8 @@ COMMANDS = {
     "predict": "name what is in pictures",
     "models": "list the models",
     "recipes": "list the training recipes",
+    "recipe": "import a recipe of the original repositories",
+    "sweep": "train a grid of recipes and print its table",
     "inspect": "say what a weights file is",
     "convert": "turn a published weights file into ours",
     "export-weights": "write our weights in a published layout",

@@ -1,0 +1,57 @@
+"""hybridvit sweep: a grid of training runs and its table."""
+
+import argparse
+from pathlib import Path
+
+HELP = (
+    "Train a grid of recipes one row at a time and print its table. Calling it again goes on where it stopped: finished "
+    "rows are skipped, an interrupted row is resumed. FILE is a name (digits, flyegle_sgd, flyegle_adamw) or a YAML file."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep", metavar="FILE", help="a sweep's name or YAML file")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="folder with train/ and test/ (or val/)"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where the runs are kept (default: runs/sweep-FILE)")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change every row: schedule.epochs=10",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from hybridvit.cli.table import show
+    from hybridvit.data.folder import read_splits
+    from hybridvit.runtime import pick_device
+    from hybridvit.train.sweep import load_sweep, run_sweep
+
+    sweep = load_sweep(args.sweep)
+    out = args.out or Path("runs") / f"sweep-{Path(args.sweep).stem}"
+    outcomes = list(
+        run_sweep(
+            sweep,
+            read_splits(args.data),
+            out=out,
+            device=pick_device(args.device),
+            overrides=args.set,
+            console=Console(),
+        )
+    )
+    show(
+        ["row", "best top-1", "last top-1", "test loss", "epochs", "published", "note"],
+        [(o.row, o.top1, o.last_top1, o.test_loss, o.epochs, o.published, o.note) for o in outcomes],
+        title=f"{sweep.about.title}: {out / 'table.json'}",
+    )
+    if len(outcomes) < len(sweep.rows):
+        print(f"Stopped after {len(outcomes)} of {len(sweep.rows)} rows. The same command goes on.")
+        return 130
+    return 0
