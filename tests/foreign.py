@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from safetensors.torch import save_file
+from torch import nn
 
 import golden
+from hybridvit.weights import mapping
+from hybridvit.weights.mapping import Source
 
 GOLDEN = Path(golden.__file__).parent
 Arrays = Mapping[str, np.ndarray]
@@ -96,7 +99,7 @@ def write_keras(path: Path, arrays: Arrays) -> None:
         layer, _, name = key.partition("/")
         layers.setdefault(layer, []).append(name)
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+        file.attrs["layer_names"] = np.array([layer.encode() for layer in layers])
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.11.0"
         for layer, names in layers.items():
@@ -180,9 +183,9 @@ def read_back(path: Path, format: str) -> dict[str, np.ndarray]:
     if format == "keras":
         with h5py.File(path) as file:
             return {
-                f"{layer.decode()}/{name.decode()}": file[layer][name][()]
-                for layer in file.attrs["layer_names"]
-                for name in file[layer].attrs["weight_names"]
+                f"{layer}/{name}": file[layer][name][()]
+                for layer in _texts(file.attrs["layer_names"])
+                for name in _texts(file[layer].attrs["weight_names"])
             }
     if format == "mindspore":
         values = Checkpoint.FromString(path.read_bytes()).value
@@ -196,3 +199,13 @@ def read_back(path: Path, format: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     return load_file(path)
+
+
+def _texts(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else name for name in names]
+
+
+def stored_as(source: Source, model: nn.Module) -> dict[str, np.ndarray]:
+    """A model's weights under the names that `source` gives them."""
+    theirs = mapping.to_theirs(source, model.state_dict(), model.config.heads)
+    return {source.spell(key, ""): tensor.detach().contiguous().numpy() for key, tensor in theirs.items()}

@@ -13,6 +13,7 @@ from hybridvit.models import catalog
 from hybridvit.weights import checkpoint, containers, mapping
 from hybridvit.weights.checkpoint import Checkpoint
 from hybridvit.weights.identify import ending_of
+from hybridvit.weights.mapping import Source
 from hybridvit.weights.report import Report
 from hybridvit.weights.sources import PUBLISHED
 from hybridvit.weights.translate import Progress, adapted, no_progress, refuse_misfits, translate
@@ -135,7 +136,8 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
     """
     found = checkpoint.read(path)
     source = PUBLISHED[to]
-    model = catalog.architecture(found.architecture)
+    with torch.device("meta"):
+        model: Any = catalog.create(found.architecture, num_classes=found.num_classes, **found.model_args)
     ending = ending_of(found.architecture)
     if not found.architecture.startswith(source.family) or ending not in source.suffixes:
         able = [s.name for s in PUBLISHED.values() if found.architecture.startswith(s.family) and ending in s.suffixes]
@@ -147,18 +149,24 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
     same_source = origin.get("source") == source.name
     dtype = getattr(torch, str(origin.get("dtype"))) if same_source and origin.get("dtype") else None
     absent = [mapping.Pattern(text) for text in origin.get("absent", ())] if same_source else []
+    order = model.state_dict()
+    if order.keys() != found.state.keys():
+        raise CheckpointError(f"{path} does not hold what a {found.architecture} needs; `hybridvit inspect` says what.")
+    _refuse_other_arithmetic(path, found, source)
     try:
-        theirs = mapping.to_theirs(source, found.state, model.config.heads)
+        theirs = mapping.to_theirs(source, {key: found.state[key] for key in order}, model.config.heads)
     except KeyError as error:
         raise CheckpointError(f"{path}: {source.title} has no place for {error.args[0]}.") from error
-    _refuse_other_arithmetic(path, found, source.title)
     written = {
         source.spell(key, origin.get("dialect", "") if same_source else ""): _as(tensor, dtype)
         for key, tensor in theirs.items()
         if not any(pattern.match(key) is not None for pattern in absent)
     }
-    with replacing(out) as temporary:
-        containers.write(temporary, source.format, written, layout=source.layout)
+    try:
+        with replacing(out) as temporary:
+            containers.write(temporary, source.format, written, layout=source.layout)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error}") from error
     if ending != source.suffixes[0]:
         return [
             f"{source.title} computes with another arithmetic than these weights were trained with ({found.architecture})."
@@ -166,19 +174,18 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
     return []
 
 
-OPTIONS = {"position", "absolute_position", "qkv_bias"}  # fields that FlyEgle's files tell by their tensors
-
-
-def _refuse_other_arithmetic(path: str | Path, found: Checkpoint, title: str) -> None:
+def _refuse_other_arithmetic(path: str | Path, found: Checkpoint, source: Source) -> None:
     """A field of the config that the source knows nothing of would be lost."""
     published = catalog.architecture(found.architecture).config
     changed = [
         key
         for key, value in found.model_args.items()
-        if key not in OPTIONS and "drop" not in key and getattr(published, key, value) != value
+        if key not in source.options and "drop" not in key and getattr(published, key, value) != value
     ]
     if changed:
-        raise CheckpointError(f"{path} was built with {', '.join(changed)} of its own, which {title} cannot be told.")
+        raise CheckpointError(
+            f"{path} was built with {', '.join(changed)} of its own, which {source.title} cannot be told."
+        )
 
 
 def _as(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

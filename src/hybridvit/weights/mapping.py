@@ -161,6 +161,8 @@ class Source:
     """The key its own scripts look for in a PyTorch file; None for a flat state dict."""
     suffixes: tuple[str, ...] = ("",)
     """Endings of the architectures whose weights it stores, its own arithmetic first: "" is the authors'."""
+    options: tuple[str, ...] = ()
+    """Fields of the architecture's configuration that `variant` can tell from the tensors."""
     dropped: tuple[str, ...] = ()
     """Names, with fields, of what it stores and no model needs."""
     variant: Callable[[Shapes], tuple[str, dict[str, Any]]] = field(default=lambda shapes: ("", {}))

@@ -60,5 +60,6 @@ FLYEGLE = Source(
     table=TABLE,
     layout="state_dict",
     suffixes=("_flyegle",),
+    options=("position", "absolute_position", "qkv_bias"),
     variant=variant,
 )
