@@ -1,9 +1,11 @@
 """hybridvit train, from the command line to the files."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kinds import as_zip
 
 from hybridvit.cli.main import main
 
@@ -57,3 +59,17 @@ def test_a_device_that_is_not_there_is_refused(
     data, out = str(make_pictures()), str(tmp_path / "run")
     assert main(["train", "digits", "--data", data, "--out", out, "--device", "quantum", *SMALL]) == 2
     assert "device quantum cannot be used" in capsys.readouterr().err
+
+
+def test_one_folder_in_a_zip_is_divided_trained_and_judged_on_the_same_pictures(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(as_zip(make_pictures() / "train", tmp_path / "pictures"))
+    out = tmp_path / "run"
+    common = ["train", "digits", "--data", data, "--out", str(out), "--device", "cpu"]
+    assert main([*common, "--val-split", "0.25", *SMALL]) == 0
+    assert "of 9 pictures" in capsys.readouterr().out
+    assert "val_split: 0.25" in (out / "recipe.yaml").read_text()
+    judge = ["eval", str(out / "best.safetensors"), "--data", data, "--val-split", "0.25", "--json", "--workers", "0"]
+    assert main(judge) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 9

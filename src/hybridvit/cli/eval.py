@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybridvit.data.source import Source
     from hybridvit.evaluate.logits import Result
 
 HELP = (
@@ -17,7 +16,15 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with test/ or class folders")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="folder with test/ or class folders, list, .zip ..."
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    )
+    parser.add_argument(
+        "--val-split", metavar="SHARE", type=float, default=0.0, help="judge on the share that training held out"
+    )
     parser.add_argument("--logits", metavar="FILE", type=Path, help="also keep every picture's logits, as .npz")
     parser.add_argument("--report", metavar="FILE", type=Path, help="also draw curves, confusion and mistakes, as .png")
     parser.add_argument("--batch", metavar="N", type=int, default=64, help="pictures at a time (default: 64)")
@@ -29,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
+    from hybridvit.data.opening import open_test
     from hybridvit.evaluate.classes import align
     from hybridvit.evaluate.logits import save_logits
     from hybridvit.evaluate.run import evaluate
@@ -36,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.weights import checkpoint
 
     model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
-    folder, found = _read_test(args.data)
+    data_name, found = open_test(args.data, root=args.root, val_split=args.val_split)
     source = align(
-        found, model.label_names, num_classes=model.num_classes, model_name=str(args.checkpoint), data_name=str(folder)
+        found, model.label_names, num_classes=model.num_classes, model_name=str(args.checkpoint), data_name=data_name
     )
     if source is not found and not args.json:
-        print(f"The classes of {folder} come in another order than the model's; they are matched by name.")
+        print(f"The classes of {data_name} come in another order than the model's; they are matched by name.")
     loader = eval_loader(source, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
     with progress("evaluating", total=len(source)) as advance:
         result = evaluate(model, loader, on_batch=advance)
@@ -51,21 +59,12 @@ def run(args: argparse.Namespace) -> int:
         from hybridvit.evaluate.report import draw_report, read_history
 
         history = read_history(args.checkpoint.parent / "metrics.jsonl")
-        draw_report(args.report, result, title=f"{model.architecture} on {folder}", history=history)
+        draw_report(args.report, result, title=f"{model.architecture} on {data_name}", history=history)
     return show_result(
         result,
-        {"checkpoint": str(args.checkpoint), "data": str(folder), "logits": args.logits, "report": args.report},
+        {"checkpoint": str(args.checkpoint), "data": data_name, "logits": args.logits, "report": args.report},
         as_json=args.json,
     )
-
-
-def _read_test(root: Path) -> "tuple[Path, Source]":
-    """The test part of a data set, or the folder itself where it has no parts."""
-    from hybridvit.data.folder import TEST_FOLDERS, find_test_folder, read_folder
-
-    has_parts = any((root / name).is_dir() for name in ("train", *TEST_FOLDERS))
-    folder = find_test_folder(root) if has_parts else root
-    return folder, read_folder(folder)
 
 
 def show_result(result: "Result", about: dict[str, object], *, as_json: bool) -> int:

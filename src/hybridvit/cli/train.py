@@ -4,12 +4,21 @@ import argparse
 import signal
 from pathlib import Path
 
-HELP = "Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg."
+HELP = (
+    "Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg. List files, zip files, tar "
+    "shards and saved Hugging Face data sets are read, too."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a name of `hybridvit recipes`, or a YAML file")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="folder with train/ and test/ (or val/)")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="folder with train/ and test/ (or val/), list, .zip ..."
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    )
+    parser.add_argument("--val-split", metavar="SHARE", help="hold out this share of a data set that has no test part")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
     parser.add_argument("--init", metavar="FILE", type=Path, help="begin from these weights")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
@@ -29,14 +38,16 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.config import load_recipe
     from hybridvit.errors import ConfigError
 
+    if args.val_split:
+        args.set.append(f"data.val_split={args.val_split}")
     recipe = load_recipe(args.recipe, args.set)
     if args.data is None and not args.print:
         raise ConfigError("--data DIR is missing: the folder with train/CLASS/*.jpg and test/CLASS/*.jpg.")
 
-    from hybridvit.data.folder import read_splits
+    from hybridvit.data.opening import open_splits
     from hybridvit.train.setup import describe, prepare
 
-    splits = read_splits(args.data) if args.data else None
+    splits = open_splits(args.data, root=args.root, val_split=recipe.data.val_split) if args.data else None
     if args.print:
         print(describe(recipe, num_images=len(splits.train) if splits else None))
         return 0
@@ -79,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace, out: Path) -> str:
     """The command line that began this run."""
     words = ["hybridvit train", args.recipe, f"--data {args.data}", f"--out {out}"]
+    words += [f"--root {args.root}"] if args.root else []
     words += [f"--set {' '.join(args.set)}"] if args.set else []
     words += [f"--device {args.device}"] if args.device != "auto" else []
     return " ".join(words)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybridvit.data.decode import decode
+from hybridvit.data.opening import read_named
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.metrics import softmax
@@ -111,9 +112,9 @@ def _draw_pictures(part: "Figure", result: Result, indices: np.ndarray, *, rows:
         axes.axis("off")
     for axes, index, row in zip(grid, indices, probabilities, strict=False):
         label, found = result.labels[index], row.argmax()
-        path = Path(result.paths[index])
+        path = result.paths[index]
         try:
-            picture = decode(path.read_bytes(), name=str(path))
+            picture = decode(read_named(path), name=path)
         except OSError as error:
             raise DataError(f"{path} was there a moment ago, and cannot be read now: {error}") from error
         picture.thumbnail((160, 160))
