@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kinds import as_zip
 
 from hybridvit.cli.main import main
+from kinds import as_zip
 
 MakePictures = Callable[..., Path]
 SMALL = ["--set", "global_batch=12", "schedule.epochs=2", "schedule.warmup_epochs=0"]
