@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from timm.layers import trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -13,9 +14,12 @@ from hybridvit.errors import ConfigError
 class Backbone(nn.Module):
     """A model of `stages`, with a head that turns their last features into logits.
 
-    A family provides `stages`, `feature_info`, `forward_stages`, `forward_head` and `reset_classifier`; where its last map has
-    a norm of its own, `norm_map`.
+    A family provides `stages`, `feature_info`, `classifier`, `forward_stages` and `forward_head`; where its last map has a norm
+    of its own, `norm_map`.
     """
+
+    classifier: str
+    """The name of the last linear layer."""
 
     architecture: str
     """Its name in the catalogue."""
@@ -27,6 +31,8 @@ class Backbone(nn.Module):
     in_chans: int
     num_features: int
     head_hidden_size: int
+    """What the classifier reads."""
+    global_pool: str
     stages: nn.ModuleList
     feature_info: list[dict[str, Any]]
     """Per stage: num_chs (channels), reduction (stride to the picture), module (its name)."""
@@ -36,9 +42,6 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        raise NotImplementedError
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         raise NotImplementedError
 
     def norm_map(self, map_BCHW: Tensor) -> Tensor:
@@ -85,6 +88,20 @@ class Backbone(nn.Module):
         if prune_head:
             self.reset_classifier(0)
         return take
+
+    def get_classifier(self) -> nn.Module:
+        return self.get_submodule(self.classifier)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new classifier, initialised as both papers' code does; 0 classes for features."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        new: nn.Module = nn.Identity()
+        if num_classes:
+            new = nn.Linear(self.head_hidden_size, num_classes).to(next(self.parameters()))
+            trunc_normal_(new.weight, std=0.02)
+            nn.init.zeros_(new.bias)
+        self.set_submodule(self.classifier, new)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in backward instead of keeping its activations."""

@@ -179,7 +179,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     },
     **{
         f"{name}_mindcv": Architecture(
-            config=replace(config, **_MINDCV),
+            config=replace(config, ffn_ratio=3.8 if name == "cmt_xs" else config.ffn_ratio, **_MINDCV),
             preprocess=Preprocess(image_size=(pixels, pixels), crop_pct=0.96),
             params=params,
             gmacs=None,
@@ -187,7 +187,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             note="GELU by tanh, LayerNorm eps 1e-7, position tables never trained",
         )
         for (name, (config, pixels)), params in zip(
-            _CMT_SIZES.items(), (9_492_426, 15_247_208, 26_256_160, 45_715_076), strict=True
+            _CMT_SIZES.items(), (9_492_426, 15_311_096, 26_256_160, 45_715_076), strict=True
         )
     },
     "cvt_nano": Architecture(

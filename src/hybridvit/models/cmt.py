@@ -183,7 +183,7 @@ class Stage(nn.Module):
         stage: int,
         grid: Grid,
         *,
-        drop_path_rates: Sequence[float],
+        drop_paths: Sequence[float],
         attn_drop: float,
         proj_drop: float,
     ) -> None:
@@ -197,8 +197,7 @@ class Stage(nn.Module):
         if cfg.position == "table":
             self.position = PositionBias("table", heads=cfg.heads[stage], grid=grid, reduction=cfg.reductions[stage])
         self.blocks = nn.ModuleList(
-            Block(cfg, stage, grid, drop_path=rate, attn_drop=attn_drop, proj_drop=proj_drop)
-            for rate in drop_path_rates
+            Block(cfg, stage, grid, drop_path=rate, attn_drop=attn_drop, proj_drop=proj_drop) for rate in drop_paths
         )
         self.grid = grid
         self.grad_checkpointing = False
@@ -247,7 +246,7 @@ class Head(nn.Module):
             self.norm = nn.BatchNorm2d(cfg.head_width)
             self.act = nn.SiLU() if cfg.head == "conv_bn_silu" else nn.GELU()
         self.drop = nn.Dropout(drop_rate)
-        self.fc: nn.Module = nn.Linear(cfg.head_width, num_classes) if num_classes else nn.Identity()
+        self.fc = nn.Linear(cfg.head_width, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor:
         if self.kind == "linear":
@@ -273,6 +272,8 @@ class CMT(Backbone):
         drop_path_rate: stochastic depth, rising linearly over all blocks.
         global_pool: "avg", or "" for the last stage's map, without head.
     """
+
+    classifier = "head.fc"
 
     def __init__(
         self,
@@ -303,7 +304,7 @@ class CMT(Backbone):
                 cfg,
                 stage,
                 grid,
-                drop_path_rates=[next(rates) for _ in range(cfg.depths[stage])],
+                drop_paths=[next(rates) for _ in range(cfg.depths[stage])],
                 attn_drop=cfg.attn_drop_rate if attn_drop_rate is None else attn_drop_rate,
                 proj_drop=cfg.proj_drop_rate if proj_drop_rate is None else proj_drop_rate,
             )
@@ -348,19 +349,6 @@ class CMT(Backbone):
     def forward_head(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor:
         """Shape: (B, C, H, W) -> (B, num_classes); before the classifier with `pre_logits`."""
         return self.head(x_BCHW, pre_logits) if self.global_pool else x_BCHW
-
-    def get_classifier(self) -> nn.Module:
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new classifier, initialised as the first one was; 0 classes for features."""
-        self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
-        self.head.fc = nn.Identity()
-        if num_classes:
-            self.head.fc = fc = nn.Linear(self.head_hidden_size, num_classes).to(next(self.head.parameters()))
-            trunc_normal_(fc.weight, std=0.02)
-            nn.init.zeros_(fc.bias)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Resize the position tables to another picture size."""

@@ -189,6 +189,8 @@ class CvT(Backbone):
         img_size: accepted as every model of the catalogue does, and unused: nothing in CvT is tied to a size.
     """
 
+    classifier = "head"
+
     def __init__(
         self,
         cfg: CvTConfig,
@@ -222,7 +224,7 @@ class CvT(Backbone):
             reduction *= cfg.embed_strides[stage]
             self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{stage}"})
         self.norm = nn.LayerNorm(cfg.dims[-1])
-        self.head: nn.Module = nn.Linear(cfg.dims[-1], num_classes) if num_classes else nn.Identity()
+        self.head = nn.Linear(cfg.dims[-1], num_classes) if num_classes else nn.Identity()
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -256,19 +258,6 @@ class CvT(Backbone):
 
     def norm_map(self, map_BCHW: Tensor) -> Tensor:
         return self.norm(map_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new classifier, initialised as the first one was; 0 classes for features."""
-        self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
-        self.head = nn.Identity()
-        if num_classes:
-            self.head = head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
-            trunc_normal_(head.weight, std=0.02)
-            nn.init.zeros_(head.bias)
 
     def no_weight_decay(self) -> set[str]:
         return {f"stages.{len(self.stages) - 1}.cls_token"}
