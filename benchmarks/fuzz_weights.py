@@ -1,6 +1,6 @@
 """Damage weights files of every format in every way and see that each is refused with one clear line, or opens.
 
-    python benchmarks/fuzz_weights.py [--files 3000] [--seed 0]
+    python benchmarks/fuzz_weights.py [--files 3000] [--seed 0] [--formats keras ...]
 
 Files are opened by a worker process. Counted as failures: a worker that dies, an error that is no CheckpointError or does not
 name the file, a file that takes longer than TIME_LIMIT, a worker that grows beyond MEMORY_LIMIT.
@@ -37,6 +37,9 @@ def make_seeds(folder: Path) -> dict[str, Path]:
     for format in FORMATS:
         source = SOURCES[sources.get(format, "microsoft")]
         model = catalog.create(f"{source.family}_nano")
+        for key, tensor in model.state_dict().items():
+            if "running_var" in key:
+                tensor.uniform_(0.5, 1.5)  # or every file would be called untrained
         theirs = mapping.to_theirs(source, model.state_dict(), model.config.heads)
         state = {source.spell(key, ""): tensor.detach() for key, tensor in theirs.items()}
         seeds[format] = folder / f"seed.{format}"
@@ -194,8 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     args = parser.parse_args()
-    counts: dict[str, Counter[str]] = {format: Counter() for format in FORMATS}
+    counts: dict[str, Counter[str]] = {format: Counter() for format in args.formats}
     failures, slowest, growth = [], 0.0, 0
     started = time.time()
     with tempfile.TemporaryDirectory() as temporary:
@@ -204,7 +208,7 @@ def main() -> None:
         contents = {format: path.read_bytes() for format, path in seeds.items()}
         helper = Worker(seeds)
         for number in range(args.files):
-            format = FORMATS[number % len(FORMATS)]
+            format = args.formats[number % len(args.formats)]
             data, done = damaged(contents[format], args.seed * 1_000_000 + number)
             path = folder / "damaged"
             path.write_bytes(data)
