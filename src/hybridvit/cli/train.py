@@ -91,6 +91,7 @@ def _command(args: argparse.Namespace, out: Path) -> str:
     """The command line that began this run."""
     words = ["hybridvit train", args.recipe, f"--data {args.data}", f"--out {out}"]
     words += [f"--root {args.root}"] if args.root else []
+    words += [f"--root {args.root}"] if args.root else []
     words += [f"--set {' '.join(args.set)}"] if args.set else []
     words += [f"--device {args.device}"] if args.device != "auto" else []
     return " ".join(words)

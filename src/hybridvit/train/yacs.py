@@ -14,7 +14,7 @@ from hybridvit.config import Recipe
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, parse_yaml
 
-SIZES = {
+SIZES: dict[tuple[Any, ...], str] = {
     ((64, 192, 384), (1, 2, 10), (1, 3, 6)): "cvt_13",
     ((64, 192, 384), (1, 4, 16), (1, 3, 6)): "cvt_21",
     ((192, 768, 1024), (2, 2, 20), (3, 12, 16)): "cvt_w24",
