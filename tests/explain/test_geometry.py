@@ -63,11 +63,11 @@ def test_a_point_that_the_crop_left_out_has_no_token() -> None:
     assert seen.to_token(45, 75, PIXELS, (48, 48)) is not None
 
 
-def test_a_thumbnail_shows_the_same_places() -> None:
+def test_a_smaller_picture_shows_the_same_places() -> None:
     seen = view(ramp(300, 180), MODES["center"])
     heat = np.random.default_rng(0).random((6, 6))
     axes = (Axis(3.5, 8), Axis(3.5, 8))
-    large, small = seen.to_picture(heat, axes), seen.thumbnail(100).to_picture(heat, axes)
+    large, small = seen.to_picture(heat, axes), seen.sized(100).to_picture(heat, axes)
     assert small.shape == (100, 60)
     np.testing.assert_allclose(large[1::3, 1::3][21:79, 3:-3], small[21:79, 3:-3], atol=1e-6)
 

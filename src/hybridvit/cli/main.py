@@ -15,9 +15,13 @@ from hybridvit.errors import HybridVitError
 COMMANDS = {
     "demo": "train and judge a small model on handwritten digits, in two minutes",
     "train": "train a model on a folder of pictures",
+    "data": "check a data set for what would spoil results",
     "eval": "measure a checkpoint's accuracy",
     "score": "recompute the accuracy from saved logits",
     "predict": "name what is in pictures",
+    "explain": "draw what a model looks at",
+    "report": "judge a model on one page, with pictures",
+    "serve": "try a model in the browser",
     "models": "list the models",
     "recipes": "list the training recipes",
     "recipe": "import a recipe of the original repositories",

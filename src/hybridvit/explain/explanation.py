@@ -71,12 +71,15 @@ class Explanation:
         """The k most probable classes, by name."""
         return [(self.class_names[i], float(self.probabilities[i])) for i in np.argsort(-self.probabilities)[:k]]
 
-    def thumbnail(self, side: int) -> "Explanation":
-        """The same on a smaller picture, neither side of which is longer than `side` pixels."""
-        small = self.view.thumbnail(side)
-        (height, width), (rows, columns) = self.view.size, small.size
-        query = self.query and (self.query[0] * columns / width, self.query[1] * rows / height)
-        return replace(self, view=small, query=query)
+    def sized(self, side: int) -> "Explanation":
+        """The same on a picture whose longer side has about `side` pixels."""
+        other = self.view.sized(side)
+        (height, width), (rows, columns) = self.view.size, other.size
+        query = self.query and (
+            (self.query[0] + 0.5) * columns / width - 0.5,
+            (self.query[1] + 0.5) * rows / height - 0.5,
+        )
+        return replace(self, view=other, query=query)
 
     def figure(self) -> "Figure":
         """Picture and map, side by side. Needs matplotlib (the extra viz)."""
@@ -217,11 +220,16 @@ _TAKES: dict[Method, frozenset[str]] = {
 }
 
 
-def _check(method: str, **options: Any) -> None:
-    """An option that would do nothing is refused, with those that the method takes."""
+def options_of(method: str) -> frozenset[str]:
+    """The options of `explain` that a method takes. Raises: ConfigError for an unknown method."""
     if method not in METHODS:
         raise ConfigError(f"There is no method {method!r}. Choose {', '.join(METHODS)}.")
-    takes = _TAKES[method]
+    return _TAKES[method]
+
+
+def _check(method: str, **options: Any) -> None:
+    """An option that would do nothing is refused, with those that the method takes."""
+    takes = options_of(method)
     useless = [name for name, value in options.items() if value is not None and name not in takes]
     if useless:
         raise ConfigError(f"{method} knows no {', '.join(useless)}; it takes {', '.join(sorted(takes))}.")

@@ -95,15 +95,19 @@ class View:
         )
         return rows, columns
 
-    def thumbnail(self, side: int) -> "View":
-        """The same view of a smaller picture, neither side of which is longer than `side` pixels."""
-        small = self.picture.copy()
-        small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        factors = small.height / self.picture.height, small.width / self.picture.width
+    def sized(self, side: int) -> "View":
+        """The same view of a picture whose longer side is `side` pixels, or a little less where small pixels are repeated."""
+        factor = side / max(self.picture.size)
+        if factor >= 2:
+            picture = self.picture.resize([int(factor) * n for n in self.picture.size], Image.Resampling.NEAREST)
+        else:
+            picture = self.picture.copy()
+            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        factors = picture.height / self.picture.height, picture.width / self.picture.width
         rows, columns = (
             _chain(Axis(factor / 2 - 0.5, factor), own) for factor, own in zip(factors, self.axes, strict=True)
         )
-        return View(small, self.input_1CHW, (rows, columns))
+        return View(picture, self.input_1CHW, (rows, columns))
 
     def to_token(self, x: float, y: float, axes: Axes, grid: Grid) -> Grid | None:
         """Row and column of the token nearest to a pixel of the picture; None where the crop left the pixel out."""

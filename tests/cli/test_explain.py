@@ -1,0 +1,113 @@
+"""hybridvit explain: one command from a picture and a checkpoint to maps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hybridvit
+from hybridvit.cli.main import main
+
+MakePictures = Callable[..., Path]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "beach.png")
+    return tmp_path / "beach.png"
+
+
+def explain(out: Path, *words: str | Path) -> int:
+    return main(["explain", *map(str, words), "--out", str(out), "--device", "cpu"])
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ([], "beach-attention.png"),
+        (["--query", "40", "30", "--stage", "0", "--block", "0", "--head", "0"], "beach-attention.png"),
+        (["--heads"], "beach-attention-heads.png"),
+        (["--stages"], "beach-attention-stages.png"),
+        (["--method", "rollout"], "beach-rollout.png"),
+        (["--method", "gradcam", "--class", "b"], "beach-gradcam.png"),
+        (["--method", "gradients", "--class", "2"], "beach-gradients.png"),
+        (["--method", "occlusion"], "beach-occlusion.png"),
+        (["--method", "attention", "rollout", "gradcam", "--query", "40", "30"], "beach-methods.png"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain",
+)
+def test_every_option_draws_its_figure(
+    weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], file: str
+) -> None:
+    assert explain(tmp_path / "new" / "out", weights, picture, *words) == 0
+    path = tmp_path / "new" / "out" / file
+    with Image.open(path) as figure:
+        assert min(figure.size) > 200
+        assert len(np.unique(np.asarray(figure.convert("L")))) > 50
+    assert capsys.readouterr().out.startswith(f"{path}  ")
+
+
+def test_two_models_are_drawn_side_by_side(weights: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    hybridvit.save(other, hybridvit.create_model("cmt_nano", num_classes=3))
+    assert explain(tmp_path, weights, picture, "--compare", other) == 0
+    assert (tmp_path / "beach-attention-compare.png").is_file()
+
+
+def test_arrays_lie_on_the_pictures_pixels(weights: Path, picture: Path, tmp_path: Path) -> None:
+    assert explain(tmp_path, weights, picture, "--method", "rollout", "--arrays") == 0
+    with np.load(tmp_path / "beach-rollout.npz") as arrays:
+        assert arrays["heat_0"].shape == (60, 90)
+        np.testing.assert_array_equal(arrays["heat_0"], hybridvit.explain(weights, picture, method="rollout").heat)
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(
+    weights: Path, make_pictures: MakePictures, tmp_path: Path
+) -> None:
+    folder = make_pictures(test=1) / "test"
+    assert explain(tmp_path / "out", weights, folder) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000-2-attention.png",
+        "000-3-attention.png",
+        "000-attention.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stage", "7"], "ConfigError: There is no stage 7: the model has 3, numbered 0 to 2."),
+        (["--head", "9"], "ConfigError: There is no head 9: the model has 4, numbered 0 to 3."),
+        (["--query", "900", "3"], "is not in what the model sees of this picture of 90 x 60 pixels"),
+        (["--method", "rollout", "--stage", "1"], "ConfigError: rollout knows no stage; it takes query."),
+        (["--method", "gradcam", "--class", "dog"], "knows no class 'dog'. Give a number below 3 or one of a, b, c."),
+        (["--method", "rollout", "--heads"], "one head"),
+        (["--method", "rollout", "gradcam", "--stages"], "--heads, --stages and --compare draw one method"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_cannot_be_drawn_says_why(
+    weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert explain(tmp_path / "out", weights, picture, *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_picture_is_named(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert explain(tmp_path / "out", weights, tmp_path / "notes.txt") == 2
+    assert "notes.txt cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_the_package_can_be_called_before_and_after_its_room_is_imported(weights: Path, picture: Path) -> None:
+    import hybridvit.explain.draw  # binds the name hybridvit.explain to the room
+
+    found = hybridvit.explain(weights, picture, method="gradcam", label="a")
+    assert found.label == 0
+    assert found.heat.shape == (60, 90)
+    assert len(found.top(2)) == 2
+    assert found.figure().axes
