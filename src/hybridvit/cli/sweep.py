@@ -11,9 +11,9 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="FILE", help="a sweep's name or YAML file")
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, required=True, help="folder with train/ and test/ (or val/)"
-    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="a data set, as for `hybridvit train`")
+    parser.add_argument("--root", metavar="DIR", type=Path, help="where the paths of a list file start")
+    parser.add_argument("--val-split", metavar="SHARE", type=float, default=0.0, help="hold out this share to judge on")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where the runs are kept (default: runs/sweep-FILE)")
     parser.add_argument(
         "--set",
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hybridvit.cli.table import show
-    from hybridvit.data.folder import read_splits
+    from hybridvit.data.opening import open_splits
     from hybridvit.runtime import pick_device
     from hybridvit.train.sweep import load_sweep, run_sweep
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     outcomes = list(
         run_sweep(
             sweep,
-            read_splits(args.data),
+            open_splits(args.data, root=args.root, val_split=args.val_split),
             out=out,
             device=pick_device(args.device),
             overrides=args.set,
