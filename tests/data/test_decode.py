@@ -81,6 +81,53 @@ def test_an_animation_gives_its_first_frame() -> None:
     assert (decoded(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == [255, 0, 0]).all()
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
+def test_moving_and_many_paged_files_give_their_first_frame(file_format: str) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "green")]
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert (decoded(data) == [255, 0, 0]).all()
+
+
+def test_grey_with_alpha_and_half_transparent_colours_are_blended_with_white() -> None:
+    grey = Image.fromarray(np.full((3, 3, 2), [100, 51], dtype=np.uint8), "LA")
+    assert (decoded(encoded(grey)) == 224).all()  # 0.2 x 100 + 0.8 x 255
+    assert (decoded(encoded(grey), channels=1) == 224).all()
+
+
+def test_a_palette_with_several_transparencies_is_laid_on_white() -> None:
+    palette = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
+    palette.putpalette([0, 0, 0] * 256)
+    assert decoded(encoded(palette, transparency=bytes([0, 51, 255])))[0, :, 0].tolist() == [255, 204, 0]
+
+
+def test_16_bit_colour_keeps_the_upper_byte() -> None:
+    values = np.array([[[0, 257 * 7, 65535], [256 * 9 + 3, 40000, 1]]], dtype=">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert np.abs(decoded(png).astype(int) - values.astype(int) / 257).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4", "<f4"])
+def test_wide_tiffs_are_scaled_and_not_clipped(dtype: str) -> None:
+    values = np.array([[0, 20_000, 40_000, 65_535]], dtype=dtype)
+    found = decoded(encoded(Image.fromarray(values), "TIFF"), channels=1)
+    np.testing.assert_allclose(found[0], [0, 78, 156, 255], atol=1)
+
+
+def test_cmyk_of_adobe_which_stores_ink_upside_down_is_no_negative() -> None:
+    white = Image.new("CMYK", (16, 16), (0, 0, 0, 0))
+    data = encoded(white, "JPEG", quality=95)
+    assert b"Adobe" in data  # Pillow writes the marker, and the inverted values, as Photoshop does
+    assert (decoded(data) > 250).all()
+
+
 def test_black_and_white_becomes_0_and_255() -> None:
     assert set(np.unique(decoded(encoded(Image.fromarray(RGB[..., 0] > 128))))) == {0, 255}
 

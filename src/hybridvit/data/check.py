@@ -1,1 +1,235 @@
-"""What is wrong with a data set: broken, duplicated, tiny and suspicious pictures, and its balance."""
+"""What is wrong with a data set: broken, duplicated, tiny and suspicious pictures, and its balance.
+
+Problems make results wrong: unreadable pictures, the same picture in training and test, the same picture under two
+labels, classes in another order than ImageNet's. Notices are worth a look: tiny pictures, near duplicates, classes of
+very different size, and pictures that look like another class.
+"""
+
+import hashlib
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hybridvit.data.decode import decode
+from hybridvit.data.duplicates import Group, exact_groups, fingerprint, near_groups
+from hybridvit.data.imagenet import NUM_CLASSES, order_problem
+from hybridvit.data.source import Source
+from hybridvit.errors import DataError
+
+THUMBNAIL = 8
+CHUNK = 64
+NEIGHBOURS, AGREEING = 10, 9
+MAX_COMPARED = 20_000
+"""Looking for suspicious labels compares every picture with every other one."""
+MIN_ACCURACY = 50.0
+IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class Look:
+    """One picture, as the check saw it. Shape: thumbnail (8, 8, 3) uint8, hash (16,) uint8; empty where broken."""
+
+    part: str
+    name: str
+    label: int
+    error: str = ""
+    width: int = 0
+    height: int = 0
+    num_bytes: int = 0
+    digest: bytes = b""
+    hash: np.ndarray = field(default_factory=lambda: np.zeros(16, np.uint8))
+    thumbnail: np.ndarray = field(default_factory=lambda: np.zeros((THUMBNAIL, THUMBNAIL, 3), np.uint8))
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A picture among whose nearest pictures nearly all are of one other class."""
+
+    name: str
+    label: str
+    looks_like: str
+    votes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    classes: tuple[str, ...]
+    counts: dict[str, list[int]]
+    """Pictures per class of every part, broken ones included."""
+    sizes: dict[str, Any]
+    """Smallest, median and largest width and height in pixels, and the mean of the file sizes in kB."""
+    broken: list[dict[str, str]]
+    tiny: list[str]
+    """Pictures whose shorter side is below min_side."""
+    min_side: int
+    duplicates: list[Group]
+    suspicious: list[Suspicion]
+    thumbnail_accuracy: float | None
+    """Percent of the pictures whose label is that of most of their nearest thumbnails; None where it was not measured.
+
+    Suspicions are listed from 50 % on: where thumbnails cannot tell the classes apart, they cannot tell labels wrong."""
+    problems: list[str]
+    notices: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check(
+    parts: Mapping[str, Source],
+    *,
+    workers: int = 0,
+    min_side: int = 32,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> DataReport:
+    """Read, decode and compare every picture of every part. `on_progress` hears how many are read."""
+    class_names = tuple(next(iter(parts.values())).class_names)
+    looks = list(_look_at_all(parts, workers=workers, on_progress=on_progress))
+    good = [look for look in looks if not look.error]
+    exact = exact_groups(good)
+    groups = exact + near_groups(good)
+    suspicious, accuracy = _suspicions(good, class_names)
+    report = DataReport(
+        classes=class_names,
+        counts={
+            part: np.bincount(np.array(source.labels, dtype=np.int64), minlength=len(class_names)).tolist()
+            for part, source in parts.items()
+        },
+        sizes=_sizes(good),
+        broken=[{"name": look.name, "error": look.error} for look in looks if look.error],
+        tiny=[look.name for look in good if min(look.width, look.height) < min_side],
+        min_side=min_side,
+        duplicates=groups,
+        suspicious=suspicious,
+        thumbnail_accuracy=accuracy,
+        problems=[],
+        notices=[],
+    )
+    _judge(report)
+    return report
+
+
+def _look_at_all(parts: Mapping[str, Source], *, workers: int, on_progress: Callable[[int], None]) -> Iterator[Look]:
+    """In the order of the parts and of their pictures."""
+    jobs = [
+        (part, range(start, min(start + CHUNK, len(source))))
+        for part, source in parts.items()
+        for start in range(0, len(source), CHUNK)
+    ]
+    done = 0
+    if not workers:
+        for part, indices in jobs:
+            yield from (_look(parts[part], part, index) for index in indices)
+            on_progress(done := done + len(indices))
+        return
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawned, initializer=_keep_parts, initargs=(dict(parts),)) as pool:
+        futures = [pool.submit(_look_at_some, part, indices) for part, indices in jobs]
+        for future in as_completed(futures):
+            on_progress(done := done + len(future.result()))
+        for future in futures:
+            yield from future.result()
+
+
+_parts: dict[str, Source] = {}
+"""A worker process's copy of the sources."""
+
+
+def _keep_parts(parts: dict[str, Source]) -> None:
+    _parts.update(parts)
+
+
+def _look_at_some(part: str, indices: range) -> list[Look]:
+    return [_look(_parts[part], part, index) for index in indices]
+
+
+def _look(source: Source, part: str, index: int) -> Look:
+    name, label = source.name(index), source.labels[index]
+    try:
+        data = source.read(index)
+        picture = decode(data, name=name)
+    except (DataError, OSError) as error:
+        return Look(part, name, label, error=str(error))
+    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return Look(
+        part,
+        name,
+        label,
+        width=picture.width,
+        height=picture.height,
+        num_bytes=len(data),
+        digest=hashlib.blake2b(data, digest_size=16).digest(),
+        hash=fingerprint(picture),
+        thumbnail=np.asarray(small),
+    )
+
+
+def _sizes(looks: Sequence[Look]) -> dict[str, Any]:
+    if not looks:
+        return {}
+    widths, heights = [look.width for look in looks], [look.height for look in looks]
+    return {
+        "width": [min(widths), int(np.median(widths)), max(widths)],
+        "height": [min(heights), int(np.median(heights)), max(heights)],
+        "mean_kb": round(float(np.mean([look.num_bytes for look in looks])) / 1000, 1),
+    }
+
+
+def _suspicions(looks: Sequence[Look], class_names: Sequence[str]) -> tuple[list[Suspicion], float | None]:
+    """Compare 8 x 8 thumbnails, each freed of its brightness and contrast, by their correlation."""
+    if not NEIGHBOURS < len(looks) <= MAX_COMPARED:
+        return [], None
+    labels = np.array([look.label for look in looks])
+    features = np.stack([look.thumbnail.reshape(-1) for look in looks]).astype(np.float32)
+    features -= features.mean(axis=1, keepdims=True)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
+    found, num_right = [], 0
+    for start in range(0, len(looks), 512):
+        likeness = features[start : start + 512] @ features.T
+        rows = np.arange(len(likeness))
+        likeness[rows, start + rows] = -np.inf
+        nearest = np.argpartition(-likeness, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        for index, neighbours in zip(start + rows, labels[nearest], strict=True):
+            winner, votes = Counter(neighbours.tolist()).most_common(1)[0]
+            num_right += winner == labels[index]
+            if winner != labels[index] and votes >= AGREEING:
+                look = looks[int(index)]
+                found.append(Suspicion(look.name, class_names[look.label], class_names[winner], votes))
+    accuracy = 100 * num_right / len(looks)
+    return (found if accuracy >= MIN_ACCURACY else []), accuracy
+
+
+def _judge(report: DataReport) -> None:
+    """Fill in problems and notices."""
+    problems, notices = report.problems, report.notices
+    if report.broken:
+        problems.append(f"{len(report.broken)} pictures cannot be read.")
+    leaks = [group for group in report.duplicates if group.across_parts]
+    if leaks:
+        problems.append(f"{len(leaks)} pictures are in more than one part: they are learnt and judged on.")
+    contradictions = [group for group in report.duplicates if group.kind == "exact" and group.across_labels]
+    if contradictions:
+        problems.append(f"{len(contradictions)} pictures, byte for byte the same, have more than one label.")
+    if len(report.classes) == NUM_CLASSES and (problem := order_problem(report.classes)):
+        problems.append(problem)
+    for part, counts in report.counts.items():
+        where = f" in {part}" if part else ""
+        empty = [name for name, count in zip(report.classes, counts, strict=True) if not count]
+        if empty:
+            notices.append(f"{len(empty)} classes have no picture{where}: {', '.join(empty[:5])}.")
+        filled = [count for count in counts if count]
+        if filled and max(filled) > IMBALANCE * min(filled):
+            notices.append(f"The largest class{where} has {max(filled)} pictures, the smallest {min(filled)}.")
+    if report.tiny:
+        notices.append(f"{len(report.tiny)} pictures have a side below {report.min_side} pixels.")
+    copies = [group for group in report.duplicates if not group.across_parts]
+    if copies:
+        notices.append(f"{len(copies)} pictures come more than once within a part.")
+    if report.suspicious:
+        notices.append(f"{len(report.suspicious)} pictures look like another class; see whether their label is right.")

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hybridvit.errors import DataError
 
@@ -27,6 +27,10 @@ def decode(data: bytes, *, name: str, channels: int = 3, max_pixels: int = MAX_P
         return _to_mode(ImageOps.exif_transpose(picture), MODES[channels])
     except DataError:
         raise
+    except UnidentifiedImageError as error:  # its own text names an object in memory
+        raise DataError(
+            f"{name} cannot be read as a picture: it is of no known format. Repair or remove it."
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         raise DataError(f"{name} cannot be read as a picture: {error}. Repair or remove it.") from error
 

@@ -81,6 +81,18 @@ def open_test(path: str | Path, *, root: Path | None = None, val_split: float = 
     return f"{path}/{tests[0]}", openers[tests[0]](train_names)
 
 
+def open_parts(path: str | Path, *, root: Path | None = None) -> dict[str, Source]:
+    """Every part there is, by name; "" where the data set is one whole. Raises: DataError as open_splits."""
+    parts: dict[str, Source] = {}
+    class_names: Sequence[str] | None = None
+    for name, opener in _find(Path(path), root).items():
+        parts[name] = opener(class_names)
+        if class_names is not None and tuple(parts[name].class_names) != tuple(class_names):
+            raise _other_classes(Path(path), class_names, parts[name].class_names)
+        class_names = parts[name].class_names
+    return parts
+
+
 def read_named(name: str) -> bytes:
     """The bytes of a picture by the name its source gave it, also inside a zip or tar file.
 
@@ -169,8 +181,12 @@ def _single(parts: dict[str, ZipSource], path: Path) -> Source:
 def _checked(splits: Splits, path: Path) -> Splits:
     train, test = splits.train.class_names, splits.test.class_names
     if tuple(train) != tuple(test):
-        odd = sorted(set(train) ^ set(test))
-        raise DataError(f"{path}: the classes of its parts differ ({', '.join(odd[:5]) or 'in their order'}).")
+        raise _other_classes(path, train, test)
     if len(train) < 2:
         raise DataError(f"{path} has one class ({', '.join(train)}); telling classes apart takes two.")
     return splits
+
+
+def _other_classes(path: Path, one: Sequence[str], other: Sequence[str]) -> DataError:
+    odd = ", ".join(sorted(set(one) ^ set(other))[:5])
+    return DataError(f"{path}: the classes of its parts differ ({odd or 'in their order'}). Give all parts the same.")

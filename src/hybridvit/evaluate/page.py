@@ -140,7 +140,8 @@ def line_chart(title: str, series: Mapping[str, Points], *, x_label: str = "step
             f"<title>{escape(name)}: last {points[-1][1]:.5g}</title></polyline>"
         )
         if len(points) == 1:
-            parts.append('<circle cx="{:.1f}" cy="{:.1f}" r="3" fill="{}"/>'.format(*place(*points[0]), colour))
+            x, y = place(*points[0])
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
     drawing = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     return drawing + (_legend(list(lines)) if len(lines) > 1 else "")
 
