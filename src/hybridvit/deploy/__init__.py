@@ -1,0 +1,1 @@
+"""Models made fast: folded, exported, quantised, measured."""

@@ -1,0 +1,69 @@
+"""Plain model in, the same function from fewer and faster kernels out."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from hybridvit.deploy import fused_cmt, fused_cvt
+from hybridvit.deploy.fused import Fused
+from hybridvit.errors import ConfigError
+from hybridvit.models import cmt, cvt
+from hybridvit.models.position import PositionBias
+
+RULES: dict[type[nn.Module], type[nn.Module]] = {
+    cmt.CMT: fused_cmt.FusedCMT,
+    cmt.Stage: fused_cmt.Stage,
+    cmt.Block: fused_cmt.Block,
+    cmt.LightweightAttention: fused_cmt.LightweightAttention,
+    cmt.InvertedResidualFFN: fused_cmt.InvertedResidualFFN,
+    cmt.Head: fused_cmt.Head,
+    PositionBias: fused_cmt.Baked,
+    cvt.CvT: fused_cvt.FusedCvT,
+    cvt.Stage: fused_cvt.Stage,
+    cvt.Block: fused_cvt.Block,
+    cvt.Attention: fused_cvt.Attention,
+    cvt.Mlp: fused_cvt.Mlp,
+}
+"""What becomes of each block."""
+
+ABSORBED: dict[type[nn.Module], str] = {
+    cmt.ConvActNorm: "its BatchNorm folds into the convolution that follows, or that it follows: Stem, InvertedResidualFFN",
+    cmt.PatchAggregation: "takes over the stem's last BatchNorm: Stage",
+    cmt.KeyValueReduction: "its BatchNorm folds; LayerNorm stays: LightweightAttention",
+    cmt.LocalConv: "its residual joins the kernel, its BatchNorm the next convolution: InvertedResidualFFN",
+    cvt.ConvEmbed: "a convolution and a LayerNorm: Stage",
+    cvt.ConvProjection: "its BatchNorm folds into the depthwise convolution: Attention",
+    cvt.QuickGELU: "is silu, its constants in the layers around it: Mlp",
+}
+"""Blocks without a fused form of their own, and what takes them over."""
+
+
+@torch.no_grad()
+def fuse(model: nn.Module) -> Fused:
+    """A copy for inference with every BatchNorm folded, on the same device and in the same type; the model stays as it is.
+
+    The arithmetic is exact (float64: to 1e-9); constants are folded in float64. Weights changed afterwards are not seen.
+
+    Raises: ConfigError for anything but a CvT or CMT with its head.
+    """
+    rule = {cmt.CMT: fused_cmt.FusedCMT, cvt.CvT: fused_cvt.FusedCvT}.get(type(model))
+    if rule is None:
+        raise ConfigError(f"Only CvT and CMT models can be fused, not {type(model).__name__}. Take features_only off.")
+    parameter = next(model.parameters())
+    device, dtype = parameter.device, parameter.dtype
+    plain: Any = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).eval()
+    fused = rule(plain).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    for name in (
+        "architecture",
+        "model_args",
+        "pretrained_cfg",
+        "num_classes",
+        "in_chans",
+        "preprocess",
+        "label_names",
+    ):
+        if hasattr(model, name):
+            setattr(fused, name, getattr(model, name))
+    return fused
