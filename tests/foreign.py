@@ -82,7 +82,10 @@ def golden_file(source: str, folder: Path) -> Path:
 
 
 def tensors(arrays: Arrays) -> "OrderedDict[str, torch.Tensor]":
-    return OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in arrays.items())
+    """As model.state_dict() gives it, with the versions of its modules as an attribute."""
+    state = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in arrays.items())
+    state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    return state
 
 
 def write_paddle(path: Path, arrays: Arrays) -> None:

@@ -122,6 +122,28 @@ def test_foreign_files_load_without_converting_first(stored: Callable[..., Path]
     assert model.preprocess.image_size == (32, 32)
 
 
+def test_timms_training_checkpoints_name_their_model(tmp_path: Path) -> None:
+    raw, ema = (randomise(catalog.create("cvt_13_gelu", num_classes=2), seed).float() for seed in (1, 2))
+    tree = {"arch": "cvt_13_gelu", "epoch": 9, "state_dict": raw.state_dict(), "state_dict_ema": ema.state_dict()}
+    torch.save(tree, tmp_path / "model_best.pth.tar")
+    model = hybridvit.load(tmp_path / "model_best.pth.tar")
+    assert model.architecture == "cvt_13_gelu"
+    assert torch.equal(model.head.weight, ema.head.weight)
+
+
+@pytest.mark.parametrize("source", ["microsoft", "huawei", "flyegle"])
+def test_counters_that_a_file_lacks_are_zero_and_not_written_back(
+    source: str, stored: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, out = stored(source, MODELS[source]), tmp_path / "out.safetensors"
+    state = foreign.read_back(file, "torch")
+    held = {key: array for key, array in state.items() if "num_batches_tracked" not in key}
+    torch.save(foreign.tensors(held), file)
+    assert main(["convert", str(file), str(out)]) == 0
+    assert main(["export-weights", str(out), "--to", source, str(tmp_path / "back")]) == 0
+    assert foreign.read_back(tmp_path / "back", "torch").keys() == held.keys()
+
+
 # ---- arithmetic -------------------------------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,13 @@ def test_a_name_that_contradicts_the_tensors_is_said(
     assert warning in found if warning else found == []
 
 
+def test_a_published_name_with_another_hash_is_said(inspect: Inspect, arrays: dict[str, np.ndarray]) -> None:
+    found = inspect(arrays, "cmt_tiny_torch_160_imagenet.h5")["warnings"]
+    assert found[0].endswith(
+        "that of the published cmt_tiny_torch_160_imagenet.h5 is 7105c2dcbdc08f2074b1ecabfdeaa166."
+    )
+
+
 def test_tensors_that_do_not_fit_are_listed_and_the_exit_code_says_so(
     inspect: Inspect, arrays: dict[str, np.ndarray]
 ) -> None:

@@ -1,5 +1,6 @@
 """What looks wrong in a set of weights, and what a reader should know about it."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hybridvit.models.catalog import WEIGHTS
 from hybridvit.weights.mapping import Mapped
 from hybridvit.weights.report import Report
 
@@ -21,7 +23,17 @@ _RESOLUTIONS = ("160", "192", "224", "256", "288", "384", "512")
 
 def warnings(path: Path, report: Report, state: Mapping[str, Tensor]) -> list[str]:
     """Everything suspicious, one sentence each."""
-    return [*_name_contradictions(path.name, report), *_bad_values(state), *_untrained(state)]
+    return [*_altered(path), *_name_contradictions(path.name, report), *_bad_values(state), *_untrained(state)]
+
+
+def _altered(path: Path) -> list[str]:
+    """A file that is called as a published one, whose hash is known, and has another."""
+    known = [weights.md5 for weights in WEIGHTS.values() if weights.md5 and weights.url.endswith(f"/{path.name}")]
+    if not known:
+        return []
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    return [] if md5 in known else [f"Its md5 is {md5}; that of the published {path.name} is {known[0]}."]
 
 
 def _name_contradictions(file_name: str, report: Report) -> list[str]:

@@ -148,9 +148,10 @@ class Machine(_StandardMachine):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if not isinstance(target, Record):
+        if isinstance(target, Record):
+            target.restore(state)
+        elif not isinstance(target, OrderedDict):  # PyTorch's state dicts carry versions as an attribute, unused here
             raise DamagedError(f"fills a {type(target).__name__} by force, as no writer of weights does")
-        target.restore(state)
 
     def load_bytes(self, width: int) -> None:
         count = int.from_bytes(self.read(width), "little")
