@@ -180,6 +180,8 @@ STATE = {"a.weight": torch.ones(2), "a.bias": torch.ones(2)}
         ({"model": STATE, "optimizer": {}, "model_ema": None, "args": object()}, ["raw"]),
         ({"model": STATE, "model_ema": STATE, "epoch": 1}, ["raw", "ema"]),
         ({"state_dict": STATE, "state_dict_ema": STATE, "arch": "cvt_13"}, ["raw", "ema"]),
+        ({"epoch": torch.tensor(3), "state_dict": STATE}, ["raw"]),
+        ({0: torch.ones(1), 1: torch.ones(1)}, []),
         ({"epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}, []),
         ({}, []),
     ],

@@ -46,34 +46,40 @@ class Wrapped:
 
 def unwrap(tree: Mapping[str, Any]) -> Wrapped:
     """Find the state dicts. `model` may be a string (microsoft), `model_ema` None (huawei)."""
-    nested = {name: value for name, value in tree.items() if _is_state(value)}
-    flat = {name: value for name, value in tree.items() if isinstance(value, Tensor)}
-    if flat and len(flat) >= len(nested):
-        beside = {str(name): _describe(value) for name, value in tree.items() if name not in flat}
-        return Wrapped({"raw": flat}, beside)
     sets: dict[str, State] = {}
+    used: set[str] = set()
     for kind, names in (("raw", RAW_NAMES), ("ema", EMA_NAMES)):
-        found = [name for name in names if name in nested]
+        found = {name: state for name in names if (state := _tensors_of(tree.get(name)))}
         if len(found) > 1:
             raise CheckpointError(f"holds several sets of weights, {' and '.join(found)}: save the one you mean alone")
-        if found:
-            sets[kind] = {key: value for key, value in nested[found[0]].items() if isinstance(value, Tensor)}
-    known = {name for name in (*RAW_NAMES, *EMA_NAMES) if name in nested}
-    beside = {str(name): _describe(value) for name, value in tree.items() if name not in known}
+        for name, state in found.items():
+            sets[kind] = state
+            used.add(name)
+    if not sets and (flat := _tensors_of(tree)):
+        sets, used = {"raw": flat}, set(flat)
+    beside = {str(name): _describe(value) for name, value in tree.items() if name not in used}
     arch = tree.get("arch")
     return Wrapped(sets, beside, arch if isinstance(arch, str) else None)
 
 
-def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and sum(isinstance(item, Tensor) for item in value.values()) > len(value) / 2
+def _tensors_of(value: Any) -> State:
+    """The tensors by name that make up most of a dictionary; none of anything else."""
+    if not isinstance(value, Mapping):
+        return {}
+    found = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Tensor)}
+    return found if len(found) > len(value) / 2 else {}
 
 
 def _describe(value: Any) -> str:
-    if isinstance(value, str | int | float | None):
-        return f"{type(value).__name__} {str(value)[:40]}" if value is not None else "None"
+    if value is None:
+        return "None"
+    if isinstance(value, str | int | float):
+        return f"{type(value).__name__} {str(value)[:40]}"
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
     if isinstance(value, argparse.Namespace):
         return f"options, {len(vars(value))} of them"
-    return type(value).__name__ + (f" of {len(value)}" if hasattr(value, "__len__") else "")
+    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
 
 
 def strip_prefixes(state: State) -> tuple[str, State]:
