@@ -39,7 +39,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(
     for name in ("run/last.safetensors", "report.png", "logits.npz"):
         assert (tmp_path / "out" / name).stat().st_size > 0
         assert str(tmp_path / "out" / name) in out
-    steps = [line.split()[2] for line in out.splitlines() if line.startswith("$ hybridvit")]
+    steps = [line.split()[2] for line in out.splitlines() if line.startswith("$ ")]
     assert steps == ["train", "eval", "predict"]
     assert "model.name=cmt_nano seed=3" in out
     assert "Worth typing next" in out

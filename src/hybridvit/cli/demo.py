@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.data.digits import write_digits
 
     began = time.monotonic()
+    program = "hybridvit" if shutil.which("hybridvit") else sys.argv[0]  # `make demo` leaves it in .venv/bin
     out = args.out or Path("runs") / f"demo-{args.model}-{args.seed}"
     data = write_digits(out / "digits")
     print(f"1,797 handwritten digits are now pictures in {data}: 898 to learn from, 899 to be judged on.")
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         ["predict", weights, *some_pictures],
     ):
         words = [str(word) for word in step]
-        print(f"\n$ hybridvit {shlex.join(words)}", flush=True)
+        print(f"\n$ {program} {shlex.join(words)}", flush=True)
         code = main(words)
         if code:
             return code
@@ -52,8 +55,8 @@ Made in {time.monotonic() - began:.0f} s:
   {logits}  what it said about each test picture
 
 Worth typing next:
-  hybridvit predict {weights} YOUR_PICTURE.png
-  hybridvit train finetune_small --data YOUR_FOLDER     # with train/CLASS/*.jpg and test/CLASS/*.jpg
-  hybridvit models"""
+  {program} predict {weights} YOUR_PICTURE.png
+  {program} train finetune_small --data YOUR_FOLDER     # with train/CLASS/*.jpg and test/CLASS/*.jpg
+  {program} models"""
     )
     return 0
