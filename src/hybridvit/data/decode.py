@@ -8,6 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hybridvit.errors import DataError
 
 MAX_PIXELS = 80_000_000
+ORIENTATION = 0x0112  # the tag's number in EXIF
 MODES = {1: "L", 3: "RGB"}
 
 
@@ -18,13 +19,16 @@ def decode(data: bytes, *, name: str, channels: int = 3, max_pixels: int = MAX_P
         DataError: `data` is no picture, is damaged, or has more than max_pixels by its header.
     """
     try:
-        picture = Image.open(io.BytesIO(data))
+        picture: Image.Image = Image.open(io.BytesIO(data))
         if picture.width * picture.height > max_pixels:
             raise DataError(
-                f"{name} has {picture.width} x {picture.height} pixels, the limit is {max_pixels} (data.max_pixels)."
+                f"{name} has {picture.width} x {picture.height} pixels, the limit is {max_pixels}: make it smaller, or "
+                "raise the limit."
             )
         picture.load()
-        return _to_mode(ImageOps.exif_transpose(picture), MODES[channels])
+        if picture.getexif().get(ORIENTATION, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
+        return _to_mode(picture, MODES[channels])
     except DataError:
         raise
     except UnidentifiedImageError as error:  # its own text names an object in memory
@@ -42,7 +46,7 @@ def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return picture.convert(mode)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:

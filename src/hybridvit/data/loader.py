@@ -19,7 +19,10 @@ MAX_REPLACEMENTS = 100
 
 
 class TrainBatch(NamedTuple):
-    """Shape: images (B, C, H, W) uint8; labels, indices (B,). broken: numbers of unreadable pictures, any length."""
+    """Shape: images (B, C, H, W) uint8, channels last; labels, indices (B,).
+
+    broken: numbers of the pictures that could not be read and were replaced, any length.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -122,6 +125,7 @@ def eval_loader(
     source: Source,
     *,
     preprocess: Preprocess,
+    transform: Transform | None = None,
     batch_size: int = 64,
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
@@ -129,8 +133,12 @@ def eval_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Any]:
-    """EvalBatch by EvalBatch: every picture once, in order; each of several ranks takes every world-th."""
-    dataset = EvalSet(source, eval_transform(preprocess), channels=preprocess.in_chans, max_pixels=max_pixels)
+    """EvalBatch by EvalBatch: every picture once, in order; each of several ranks takes every world-th.
+
+    `transform` replaces the one that belongs to the weights, for several views of a picture.
+    """
+    transform = transform or eval_transform(preprocess)
+    dataset = EvalSet(source, transform, channels=preprocess.in_chans, max_pixels=max_pixels)
     mine = range(rank, len(source), world)
     return DataLoader(
         dataset,
@@ -143,15 +151,20 @@ def eval_loader(
 
 
 def normalize(images: torch.Tensor, preprocess: Preprocess, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """uint8 pictures to what the model expects, on their device. Shape: (B, C, H, W) -> same, channels last."""
-    mean = torch.tensor(preprocess.mean, dtype=dtype, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocess.std, dtype=dtype, device=images.device).view(1, -1, 1, 1)
-    return images.to(dtype).div_(255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    """uint8 pictures to what the model expects, on their device. Shape: (B, C, H, W) -> same, channels last.
+
+    Works on rows of width x channels, which is several times faster on a CPU than broadcasting over three channels.
+    """
+    mean = torch.tensor(preprocess.mean, dtype=dtype).repeat(images.shape[3]).to(images.device)
+    std = torch.tensor(preprocess.std, dtype=dtype).repeat(images.shape[3]).to(images.device)
+    rows = images.permute(0, 2, 3, 1).flatten(2).to(dtype)
+    rows = rows.sub_(mean * 255).div_(std * 255)
+    return rows.unflatten(2, (-1, images.shape[1])).permute(0, 3, 1, 2)
 
 
 def _collate_train(samples: Sequence[_TrainSample]) -> TrainBatch:
     return TrainBatch(
-        torch.stack([sample.image for sample in samples]),
+        torch.stack([sample.image.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
         torch.tensor([sample.label for sample in samples]),
         torch.tensor([sample.number for sample in samples]),
         torch.tensor([index for sample in samples for index in sample.broken], dtype=torch.int64),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
@@ -25,7 +26,7 @@ def eval_transform(preprocess: Preprocess) -> Transform:
 
 
 def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transform:
-    """Picture -> augmented uint8 tensor (C, H, W). The batch is normalised later, on the device."""
+    """Picture -> augmented uint8 tensor (C, H, W), channels last in memory. The batch is normalised on the device."""
     transform = create_transform(
         (preprocess.in_chans, *preprocess.image_size),
         is_training=True,
@@ -40,6 +41,7 @@ def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transfor
         mean=preprocess.mean,
         normalize=False,
     )
+    steps = [*transform.transforms[:-1], _to_tensor]
     if augment.rotate or augment.translate or augment.shear or augment.zoom != (1.0, 1.0):
         affine = RandomAffine(
             augment.rotate,
@@ -49,5 +51,11 @@ def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transfor
             interpolation=InterpolationMode.BILINEAR,
             fill=[round(255 * value) for value in preprocess.mean],
         )
-        transform = Compose([affine, *transform.transforms])
-    return transform
+        steps = [affine, *steps]
+    return Compose(steps)
+
+
+def _to_tensor(picture: Image.Image) -> torch.Tensor:
+    """As timm's last step, without its transposition."""
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels.reshape(picture.height, picture.width, -1).permute(2, 0, 1)

@@ -1,0 +1,127 @@
+"""Pictures per second and core that reach the device: hybridvit's loader against timm's, in one run.
+
+    python benchmarks/loading.py [--pictures 600] [--rounds 5]
+
+Both decode the same JPEGs of ImageNet's usual size (500 x 375), with the same augmentation (random resized crop to 224,
+flip, rand-m9-mstd0.5-inc1, random erasing 0.25), into normalised batches of 64. timm's loader runs as its training
+script does: ImageDataset, create_loader with the prefetcher's uint8 collation. One worker process, one thread each, the
+rounds alternate, the median counts. A core is a CPU second of the loop and its worker together.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from timm.data import ImageDataset, create_loader
+
+from hybridvit.config import load_recipe
+from hybridvit.data.folder import read_folder
+from hybridvit.data.loader import normalize, train_loader
+from hybridvit.data.sampler import TrainSampler
+from hybridvit.train.mix import Mixer
+
+BATCH = 64
+CPU = torch.device("cpu")
+
+
+def write_pictures(root: Path, count: int) -> None:
+    """JPEGs with structure at several scales, so that they are as large and as slow to decode as photographs."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        folder = root / f"class{number % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+            (500, 375), Image.Resampling.BICUBIC
+        )
+        fine = Image.fromarray(rng.integers(0, 256, (375, 500, 3), dtype=np.uint8)).filter(
+            ImageFilter.GaussianBlur(1.2)
+        )
+        Image.blend(coarse, fine, 0.45).save(folder / f"{number:05d}.jpg", quality=90)
+
+
+def ours(root: Path) -> Callable[[], int]:
+    recipe = load_recipe("cvt_13")
+    source = read_folder(root)
+
+    def epoch() -> int:
+        sampler = TrainSampler(len(source), global_batch=BATCH, device_batch=BATCH, epochs=1, seed=0)
+        loader = train_loader(source, sampler, preprocess=recipe.preprocess, augment=recipe.augment, workers=1)
+        mixer = Mixer(recipe.mix, recipe.augment, num_classes=10, device_batch=BATCH, device=CPU)
+        mixer.mix = None  # timm's loader does not mix either
+        return sum(len(mixer(normalize(batch.images, recipe.preprocess), batch.labels)[0]) for batch in loader)
+
+    return epoch
+
+
+def timms(root: Path) -> Callable[[], int]:
+    augment = load_recipe("cvt_13").augment
+    dataset = ImageDataset(str(root))
+
+    def epoch() -> int:
+        loader = create_loader(
+            dataset,
+            (3, 224, 224),
+            BATCH,
+            is_training=True,
+            hflip=augment.hflip,
+            color_jitter=augment.color_jitter,
+            auto_augment=augment.auto_augment,
+            re_prob=augment.erasing,
+            re_mode=augment.erasing_mode,
+            interpolation=augment.interpolation,
+            num_workers=1,
+            device=CPU,
+            pin_memory=False,
+            persistent_workers=False,
+        )
+        return sum(len(images) for images, _ in loader)
+
+    return epoch
+
+
+def cpu_seconds() -> float:
+    """Of this process and its finished workers: what one core does, whatever else the machine is busy with."""
+    used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), args.pictures)
+        size = statistics.mean(path.stat().st_size for path in Path(folder).rglob("*.jpg"))
+        contestants = {"hybridvit": ours(Path(folder)), "timm": timms(Path(folder))}
+        rates: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(args.rounds):
+            for name, epoch in contestants.items():
+                start = cpu_seconds()
+                count = epoch()
+                rates[name].append(count / (cpu_seconds() - start))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(
+        json.dumps(
+            {
+                "pictures": args.pictures,
+                "mean_bytes": round(size),
+                "images_per_second": {name: [round(v, 1) for v in values] for name, values in rates.items()},
+                "median": {name: round(value, 1) for name, value in medians.items()},
+                "ratio": round(medians["hybridvit"] / medians["timm"], 3),
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
