@@ -121,6 +121,13 @@ def test_transformers_files_without_the_cvt_prefix_are_recognised() -> None:
     assert (found.architecture, found.dialect) == ("cvt_21_gelu", "bare")
 
 
+def test_one_tensor_in_two_spellings_is_a_doubt() -> None:
+    state = meta_state("transformers", "cvt_21_gelu")
+    state["encoder.stages.2.cls_token"] = state["cvt.encoder.stages.2.cls_token"]
+    with pytest.raises(CheckpointError, match=r"holds cvt\.encoder\.stages\.2\.cls_token in two spellings"):
+        identify(state)
+
+
 @pytest.mark.parametrize("number", [0, 7, 40])
 def test_a_file_that_lacks_single_tensors_is_still_recognised(number: int) -> None:
     state = meta_state("microsoft", "cvt_13")

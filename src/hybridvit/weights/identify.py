@@ -5,6 +5,7 @@ A file is recognised by its tensors' names and shapes, never by its own name, an
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,6 +158,10 @@ def identify(
     prefix, state = strip_prefixes(state)
     source = detect(list(state))
     dialect = source.dialect(list(state))
+    spellings = Counter(source.canonical(key) for key in state)
+    twice = [key for key, count in spellings.items() if count > 1]
+    if twice:
+        raise CheckpointError(f"holds {twice[0]} in two spellings; which is meant?")
     state = {source.canonical(key): tensor for key, tensor in state.items()}
     shapes = mapping.shapes_of(state)
     ending, model_args = source.variant(shapes)
@@ -172,7 +177,8 @@ def identify(
         name = _by_size(source, shapes, ending)
     config = ARCHITECTURES[name].config
     is_cmt = isinstance(config, CMTConfig)
-    head = source.shape_of("head.fc.bias" if is_cmt else "head.bias", shapes)
+    classifier = "head.fc" if is_cmt else "head"
+    head = source.shape_of(f"{classifier}.weight", shapes) or source.shape_of(f"{classifier}.bias", shapes)
     stem = source.shape_of("stem.0.conv.weight" if is_cmt else "stages.0.embed.conv.weight", shapes)
     model_args["in_chans"] = stem[1] if stem and len(stem) == 4 else 3
     if isinstance(config, CMTConfig):
