@@ -18,7 +18,7 @@ from PIL import Image
 
 from hybridvit.data.decode import decode
 from hybridvit.data.duplicates import Group, exact_groups, fingerprint, near_groups
-from hybridvit.data.imagenet import NUM_CLASSES, order_problem
+from hybridvit.data.imagenet import order_problem
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 
@@ -216,7 +216,7 @@ def _judge(report: DataReport) -> None:
     contradictions = [group for group in report.duplicates if group.kind == "exact" and group.across_labels]
     if contradictions:
         problems.append(f"{len(contradictions)} pictures, byte for byte the same, have more than one label.")
-    if len(report.classes) == NUM_CLASSES and (problem := order_problem(report.classes)):
+    if problem := order_problem(report.classes):
         problems.append(problem)
     for part, counts in report.counts.items():
         where = f" in {part}" if part else ""

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
+from hybridvit.data.imagenet import synsets
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
+from hybridvit.evaluate.imagenet import imagenet_labels, knows_imagenet
 
 
 class Relabelled:
     """A source whose labels count in the order of other class names."""
 
-    def __init__(self, source: Source, class_names: Sequence[str]) -> None:
-        position = {name: label for label, name in enumerate(class_names)}
+    def __init__(self, source: Source, class_names: Sequence[str], places: Sequence[int]) -> None:
+        """places: for each of the source's classes, its number among class_names."""
         self.source = source
         self.class_names = tuple(class_names)
-        self.labels: Sequence[int] = [position[source.class_names[label]] for label in source.labels]
+        self.places = tuple(places)
+        self.labels: Sequence[int] = [places[label] for label in source.labels]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -30,10 +33,15 @@ def align(
 ) -> Source:
     """Give the pictures the labels of the model's logits.
 
-    A model without class names takes the folder's, if there are as many. The same names in another order are mapped.
+    A model without class names takes the folder's, if there are as many. The same names in another order are mapped. A
+    model of ImageNet's 1,000 classes also takes folders called by synset (some are enough) or by number.
 
     Raises: DataError when the classes are not the same.
     """
+    if knows_imagenet(label_names, num_classes):
+        places = imagenet_labels(source.class_names)
+        if places is not None and places != list(range(num_classes)):
+            return Relabelled(source, label_names or synsets(), places)
     if label_names is None:
         if len(source.class_names) != num_classes:
             raise DataError(
@@ -50,7 +58,9 @@ def align(
             f"The classes of {model_name} ({len(label_names)}) and of {data_name} ({len(source.class_names)}) differ; "
             f"{'; '.join(differences)}. Class folders must be called as in training: {_some(label_names)}."
         )
-    return source if tuple(label_names) == tuple(source.class_names) else Relabelled(source, label_names)
+    if tuple(label_names) == tuple(source.class_names):
+        return source
+    return Relabelled(source, label_names, [list(label_names).index(name) for name in source.class_names])
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:

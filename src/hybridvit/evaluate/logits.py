@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hybridvit.errors import DataError
+from hybridvit.evaluate.calibration import calibration_error
 from hybridvit.evaluate.metrics import Metrics, measure
 from hybridvit.files import replacing
 
@@ -36,6 +37,11 @@ class Result:
     def metrics(self) -> Metrics:
         """Raises: DataError as evaluate.metrics.measure does."""
         return measure(self.logits, self.labels, self.class_names)
+
+    @cached_property
+    def calibration_error(self) -> float:
+        """In percent; evaluate.calibration says how."""
+        return calibration_error(self.logits, self.labels)
 
     def mistakes(self) -> np.ndarray:
         """Indices of the wrongly classified pictures, the most confident mistake first."""

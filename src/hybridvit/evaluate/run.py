@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from hybridvit.data.loader import EvalBatch, EvalSet
 from hybridvit.evaluate.logits import Result
+from hybridvit.evaluate.views import mean_answer
 from hybridvit.runtime import autocast
 
 
@@ -34,9 +35,12 @@ def evaluate(
     try:
         for batch in loader:
             if len(batch.images):
-                images = batch.images.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
+                views = batch.images.shape[1:-3].numel()  # 1, or V of evaluate.views
+                images = batch.images.flatten(0, -4)
+                images = images.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
                 with autocast(parameter.device, precision):
-                    logits.append(model(images).float().cpu().numpy())
+                    answers = model(images).float().cpu()
+                logits.append((mean_answer(answers.unflatten(0, (-1, views)), dim=1) if views > 1 else answers).numpy())
                 labels.append(batch.labels.numpy())
                 indices += batch.indices.tolist()
             broken += batch.broken.tolist()
