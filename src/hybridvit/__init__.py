@@ -17,21 +17,29 @@ from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
     from hybridvit.explain.explanation import explain as explain
+    from hybridvit.weights.align import align as align
     from hybridvit.weights.checkpoint import load as load
     from hybridvit.weights.checkpoint import save as save
+    from hybridvit.weights.convert import convert as convert
+    from hybridvit.weights.convert import export_weights as export_weights
+    from hybridvit.weights.download import download as download
     from hybridvit.weights.pretrained import create_model as create_model
     from hybridvit.weights.pretrained import list_models as list_models
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "align": "hybridvit.weights.align",
+    "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
+    "download": "hybridvit.weights.download",
     "explain": "hybridvit.explain.explanation",
+    "export_weights": "hybridvit.weights.convert",
     "list_models": "hybridvit.weights.pretrained",
     "load": "hybridvit.weights.checkpoint",
     "save": "hybridvit.weights.checkpoint",
 }
-__all__ = ["create_model", "explain", "list_models", "load", "save"]
+__all__ = ["align", "convert", "create_model", "download", "explain", "export_weights", "list_models", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

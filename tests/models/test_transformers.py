@@ -58,11 +58,10 @@ def gradients(model: Any, logits: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("name", "batch", "height", "width"),
     [
-        ("cvt_13_gelu", 2, 64, 64),
+        ("cvt_13_gelu", 2, 35, 64),
         ("cvt_13_gelu", 1, 47, 81),
         ("cvt_21_gelu", 1, 96, 33),
-        ("cvt_21_gelu", 2, 35, 50),
-        ("cvt_w24_gelu", 1, 64, 45),
+        ("cvt_w24_gelu", 1, 33, 46),
     ],
 )
 def test_logits_and_every_gradient_equal_transformers(name: str, batch: int, height: int, width: int) -> None:
