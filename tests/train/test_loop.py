@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -167,6 +168,16 @@ def test_weights_of_another_architecture_are_refused(prepare_run: PrepareRun, tm
     fit(prepare_run("first", ["schedule.epochs=2"]))
     with pytest.raises(ValueError, match="is a cvt_nano, the recipe trains a cmt_nano"):
         prepare_run("second", ["model.name=cmt_nano"], init=tmp_path / "first" / "best.safetensors")
+
+
+def test_position_tables_of_another_size_are_resized(prepare_run: PrepareRun, tmp_path: Path) -> None:
+    cmt = ["model.name=cmt_nano", "schedule.epochs=2"]
+    fit(prepare_run("first", cmt))
+    run = prepare_run("second", [*cmt, "preprocess.image_size=[48, 64]"], init=tmp_path / "first" / "best.safetensors")
+    donor: Any = checkpoint.load(tmp_path / "first" / "best.safetensors")
+    donor.set_input_size((48, 64))
+    assert all(torch.equal(donor.state_dict()[name], tensor) for name, tensor in run.model.state_dict().items())
+    fit(run)
 
 
 def test_the_printed_schedule_is_the_one_that_is_run() -> None:

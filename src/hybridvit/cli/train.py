@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--val-split", metavar="SHARE", help="hold out this share of a data set that has no test part")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
-    parser.add_argument("--init", metavar="FILE", type=Path, help="begin from these weights")
+    parser.add_argument(
+        "--init", metavar="FILE", help="begin from these weights: a file, or a name such as cvt_13.ms_in1k"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
     parser.add_argument(
         "--set",

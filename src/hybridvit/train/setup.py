@@ -37,7 +37,7 @@ def prepare(
     out: Path,
     device: torch.device,
     ranks: Ranks = ALONE,
-    init: Path | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> Run:

@@ -1,0 +1,29 @@
+"""Lower precision: it trains, and resumes exactly, the loss scale included."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from hybridvit.train.loop import fit
+from hybridvit.train.run import Run
+from hybridvit.train.state import list_states
+
+PrepareRun = Callable[..., Run]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_trains_and_resumes_exactly(prepare_run: PrepareRun, precision: str) -> None:
+    options = [f"precision={precision}", "mix.mixup=0", "mix.cutmix=0"]
+    whole = prepare_run("whole", options)
+    fit(whole)
+    assert whole.counters.skipped == 0
+    assert all(torch.isfinite(tensor).all() for tensor in whole.model.state_dict().values())
+    expected = torch.load(list_states(whole.out)[0], weights_only=True)
+    list_states(whole.out)[0].unlink()
+    resumed = prepare_run("whole", options, resume=True)
+    assert resumed.counters.step == 11
+    fit(resumed)
+    found = torch.load(list_states(whole.out)[0], weights_only=True)
+    assert found["scaler"] == expected["scaler"]
+    assert all(torch.equal(found["model"][name], tensor) for name, tensor in expected["model"].items())
