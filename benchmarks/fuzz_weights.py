@@ -18,7 +18,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-TIME_LIMIT = 20.0  # seconds for one file
+TIME_LIMIT = 60.0  # seconds for one file; generous, as other work may hold the processor
 MEMORY_LIMIT = 600  # MiB above what a worker has after its first, undamaged files
 FORMATS = ("torch-zip", "torch-legacy", "paddle", "safetensors", "keras", "mindspore")
 

@@ -304,11 +304,13 @@ def test_all_tensors_that_do_not_fit_are_listed_at_once(tmp_path: Path, capsys: 
     arrays["norm.weight"] = np.ones(5, np.float32)
     del arrays["stage1.blocks.1.mlp.fc1.bias"]
     arrays["head.extra"] = np.ones(2, np.float32)
+    arrays["norm.bias"] = np.ones(384, np.int8)
     torch.save(foreign.tensors(arrays), tmp_path / "cvt13.pth")
     assert main(["convert", str(tmp_path / "cvt13.pth"), str(tmp_path / "out.safetensors")]) == 2
     message = capsys.readouterr().err
-    assert "looks like microsoft/CvT (the authors), but 3 tensors do not fit cvt_13:" in message
+    assert "looks like microsoft/CvT (the authors), but 4 tensors do not fit cvt_13:" in message
     assert "norm.weight  file (5,), model (384,)" in message
+    assert "norm.bias  file (384,) of int8, model (384,)" in message
     assert "stage1.blocks.1.mlp.fc1.bias  not in the file" in message
     assert "head.extra  no place in the model" in message
     assert not (tmp_path / "out.safetensors").exists()

@@ -87,16 +87,12 @@ def strip_prefixes(state: State) -> tuple[str, State]:
     """Take off what wrappers put before every name (DataParallel, torch.compile, a detector's backbone)."""
     removed = ""
     while True:
-        names = [key for key in state if not _is_leftover(key)]
+        names = [key for key in state if not mapping.is_leftover(key)]
         prefix = next((p for p in PREFIXES if names and all(key.startswith(p) for key in names)), None)
         if prefix is None:
             return removed, state
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
         removed += prefix
-
-
-def _is_leftover(key: str) -> bool:
-    return any(mapping.Pattern(text).match(key) is not None for text in mapping.LEFTOVERS)
 
 
 # ---- what it is -------------------------------------------------------------------------------------------------------------

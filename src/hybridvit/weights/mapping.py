@@ -103,7 +103,6 @@ _FIELDS = {
     "i:letter": _Field("i", "[a-d]", "abcd".index, "abcd".__getitem__),
     "x": _Field("x", "[qkv]", str, str),
     "x:word": _Field("x", "query|key|value", {word: x for x, word in _WORDS.items()}.__getitem__, _WORDS.__getitem__),
-    "*": _Field("rest", r".*", str, str),
 }
 
 
@@ -114,7 +113,6 @@ class Pattern:
         self.text = text
         self._parts = re.split(r"\{([^}]+)\}", text)
         self.fields = [_FIELDS[part] for part in self._parts[1::2]]
-
         parts = [f"({_FIELDS[part].regex})" if n % 2 else re.escape(part) for n, part in enumerate(self._parts)]
         self.regex = "".join(parts)
 
@@ -163,8 +161,6 @@ class Source:
     """Endings of the architectures whose weights it stores, its own arithmetic first: "" is the authors'."""
     options: tuple[str, ...] = ()
     """Fields of the architecture's configuration that `variant` can tell from the tensors."""
-    dropped: tuple[str, ...] = ()
-    """Names, with fields, of what it stores and no model needs."""
     variant: Callable[[Shapes], tuple[str, dict[str, Any]]] = field(default=lambda shapes: ("", {}))
     """The ending and the further config fields of the architecture, from the shapes of a file's tensors."""
     canonical: Callable[[str], str] = field(default=lambda key: key)
@@ -195,10 +191,6 @@ class Source:
     def _known(self) -> re.Pattern[str]:
         return re.compile("|".join(pattern.regex for rule in self.rules for pattern in rule.theirs))
 
-    @cached_property
-    def _dropped(self) -> re.Pattern[str]:
-        return re.compile("|".join(Pattern(text).regex for text in (*self.dropped, *LEFTOVERS)))
-
     def find(self, ours: str) -> tuple[Rule, tuple[str, ...], Values] | None:
         """The rule for our tensor, what theirs are called, and the fields."""
         found = self._finder.fullmatch(ours)
@@ -210,10 +202,7 @@ class Source:
 
     def knows(self, theirs: str) -> bool:
         """Whether the table has a place for this key of a file."""
-        return self._known.fullmatch(theirs) is not None or self.drops(theirs)
-
-    def drops(self, theirs: str) -> bool:
-        return self._dropped.fullmatch(theirs) is not None
+        return self._known.fullmatch(theirs) is not None or is_leftover(theirs)
 
     def shape_of(self, ours: str, shapes: Shapes) -> tuple[int, ...] | None:
         """The shape our tensor would have, read off theirs; None when the file lacks it."""
@@ -227,8 +216,9 @@ class Source:
             return None
 
 
-# Left in state dicts by tools: FLOP counters (thop), weight averaging (torch.optim.swa_utils).
-LEFTOVERS = ("{*}total_ops", "{*}total_params", "n_averaged")
+def is_leftover(key: str) -> bool:
+    """Left in state dicts by tools, and dropped: FLOP counters (thop), weight averaging (torch.optim.swa_utils)."""
+    return key == "n_averaged" or key.endswith(("total_ops", "total_params"))
 
 
 # ---- running a table --------------------------------------------------------------------------------------------------------
@@ -243,8 +233,8 @@ class Mapped:
     """Ours that the source does not have; zero."""
     missing: list[str] = field(default_factory=list)
     """Theirs that the model needs and the file lacks."""
-    wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
-    """(their key, shape in the file, shape that the model needs)."""
+    wrong: list[tuple[str, str, str]] = field(default_factory=list)
+    """(their key, what it is in the file, what the model needs)."""
     absent: list[str] = field(default_factory=list)
     """Patterns of theirs that other files of the source hold and this one does not; zero in ours."""
 
@@ -262,6 +252,7 @@ def to_ours(
     Each operation is undone at once and compared bit by bit: nothing is lost on the way.
     """
     mapped = Mapped()
+    held: set[str] = set()
     for done, (key, example) in enumerate(wanted.items()):
         progress(done, len(wanted))
         rule, names, values = _rule(source, key)
@@ -271,16 +262,21 @@ def to_ours(
             mapped.filled.append(key)
             mapped.absent += [pattern.text for pattern in rule.theirs if pattern.text not in mapped.absent]
             continue
+        held |= {pattern.text for pattern in rule.theirs}
         if lacking:
             mapped.missing += lacking
             continue
         operation, stage_heads = rule.leaf.operation, _heads(values, heads)
-        expected = operation.backward(torch.empty(example.shape, device="meta"), stage_heads)
+        expected = operation.backward(example.to("meta"), stage_heads)
         tensors = [theirs.pop(name) for name in names]
-        for name, tensor, model in zip(names, tensors, expected, strict=True):
-            if tensor.shape != model.shape:
-                mapped.wrong.append((name, tuple(tensor.shape), tuple(model.shape)))
-        if any(tensor.shape != model.shape for tensor, model in zip(tensors, expected, strict=True)):
+        is_float = example.is_floating_point()
+        wrong = [
+            (name, _described(tensor, is_float), _described(model, is_float))
+            for name, tensor, model in zip(names, tensors, expected, strict=True)
+            if tensor.shape != model.shape or tensor.is_floating_point() != is_float
+        ]
+        if wrong:
+            mapped.wrong += wrong
             continue
         ours = operation.forward(tensors, stage_heads).contiguous()
         undone = operation.backward(ours, stage_heads)
@@ -289,7 +285,14 @@ def to_ours(
         )
         mapped.state[key] = ours.to(example.dtype)
     progress(len(wanted), len(wanted))
+    mapped.absent = [text for text in mapped.absent if text not in held]
     return mapped
+
+
+def _described(tensor: Tensor, is_float: bool) -> str:
+    """Shape, and type where it is of the wrong kind."""
+    kind = "" if tensor.is_floating_point() == is_float else f" of {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{kind}"
 
 
 def to_theirs(source: Source, ours: Mapping[str, Tensor], heads: Sequence[int]) -> dict[str, Tensor]:

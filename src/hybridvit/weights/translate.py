@@ -85,7 +85,7 @@ def translate(
     wanted = identified.model.state_dict()
     mapped = mapping.to_ours(identified.source, identified.state, wanted, identified.model.config.heads, progress)
     _complete_headless(identified, mapped)
-    dropped = [key for key in identified.state if identified.source.drops(key)]
+    dropped = [key for key in identified.state if mapping.is_leftover(key)]
     report = Report(
         file=str(path),
         bytes=path.stat().st_size,
@@ -231,7 +231,7 @@ def _problems(identified: Identified, mapped: Mapped) -> list[str]:
     return [
         *(f"{key}  file {found}, model {needed}" for key, found, needed in mapped.wrong),
         *(f"{key}  not in the file" for key in mapped.missing),
-        *(f"{key}  no place in the model" for key in identified.state if not identified.source.drops(key)),
+        *(f"{key}  no place in the model" for key in identified.state if not mapping.is_leftover(key)),
     ]
 
 
