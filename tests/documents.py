@@ -5,11 +5,13 @@ A comment in the line before a block says what a test does with it; without one,
     <!-- run -->    its commands are run, or its Python is executed; nothing may fail
     <!-- shows -->  a console: each command after "$ " is run, and the other lines must be in its output, in that order
 
+Blocks that are indented instead of fenced have no mark; they are parsed where their first line is a command of ours.
 In an output, a line "..." stands for any lines, and "..." at the end of a line for any rest.
 """
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benc
 SHELLS = ("sh", "bash", "shell", "console")
 OPERATORS = {"|", ">", ">>", "<", "&", "&&", "||", ";"}
 
-_BLOCK = re.compile(
+_INDENTED = re.compile(r"(?:^|(?<=\n\n))(?:    [^\n]*(?:\n|$)|\n(?=    ))+")
+_FENCED = re.compile(
     r"^(?P<indent> *)(?:<!-- (?P<mark>run|shows) -->\n(?P=indent))?```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -54,11 +57,16 @@ def blocks() -> list[Block]:
 
 def _blocks_of(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
-    for match in _BLOCK.finditer(text):
+    for match in _FENCED.finditer(text):
         indent = len(match["indent"])
         body = "\n".join(line[indent:] for line in match["body"].splitlines())
         line = text.count("\n", 0, match.start()) + 1
         yield Block(str(page.relative_to(ROOT)), line, match["language"], match["mark"] or "", body)
+    without = _FENCED.sub(lambda match: "\n" * match.group().count("\n"), text)
+    for match in _INDENTED.finditer(without):
+        body = textwrap.dedent(match.group())
+        language = "console" if body.startswith("$ ") else "sh" if body.startswith(("hybridvit ", "torchrun ")) else ""
+        yield Block(str(page.relative_to(ROOT)), without.count("\n", 0, match.start()) + 1, language, "", body)
 
 
 def commands(block: Block) -> list[Command]:
