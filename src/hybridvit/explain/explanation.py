@@ -265,7 +265,10 @@ def _attention(
 ) -> tuple[Tensor, str, Axes]:
     """The chosen weights per head, in words whose they are, and where the keys lie."""
     if query is not None:
-        map_1hrc, source = attention.from_query(*_token(seen, query, attention)), f"What {_point(query)} reads"
+        map_1hrc, source = (
+            attention.from_query(*_token(seen, query, attention)),
+            f"What the point {_point(query)} reads",
+        )
     elif attention.has_class_token:
         map_1hrc, source = attention.from_class_token(), "What the class token reads"
     else:
@@ -289,4 +292,4 @@ def _token(seen: View, query: tuple[float, float], site: Site) -> Grid:
 
 
 def _point(query: tuple[float, float]) -> str:
-    return f"({query[0]:g}, {query[1]:g})"
+    return f"({query[0]:.0f}, {query[1]:.0f})"
