@@ -1,5 +1,5 @@
 # make demo   train, evaluate and predict on real pictures, from nothing, in a few minutes
-# make test   everything that must hold: ruff, mypy, import-linter, pytest
+# make test   everything that must hold: ruff, mypy, import-linter, the documentation, pytest
 # make clean  remove .venv and what the two left behind
 #
 # Both install into .venv, with the versions of constraints.txt. PYTHON=... chooses the interpreter, DEMO="--model cmt_nano" adds
@@ -22,6 +22,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -q
 
 clean:
