@@ -111,14 +111,21 @@ ALONE = Ranks()
 def joined_ranks(device: torch.device) -> Iterator[Ranks]:
     """Meet the other processes that torchrun, or Slurm with srun, started; a lone process is rank 0 of 1.
 
-    torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Slurm sets SLURM_PROCID and SLURM_NTASKS; the job script
-    exports the other two.
+    torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. srun sets SLURM_PROCID and SLURM_STEP_NUM_TASKS; the job
+    script exports the other two (examples/slurm.sh).
+
+    Raises: ConfigError when the address of the first process is missing.
     """
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", 1)))
     if world == 1:
         yield ALONE
         return
+    if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+        raise ConfigError(
+            f"This is process {rank} of {world}, but MASTER_ADDR and MASTER_PORT, where they meet, are not set. "
+            "Start with torchrun, or export both in the Slurm script as examples/slurm.sh does."
+        )
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=world, timeout=timedelta(minutes=10))
     try:
