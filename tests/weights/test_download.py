@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,12 @@ def test_what_was_fetched_once_is_not_fetched_again(server: Publisher, name: str
     server.files.clear()
     assert download.download(name) == path
     assert len(server.ranges) == 1
+
+
+def test_several_processes_that_ask_at_once_fetch_once(server: Publisher) -> None:
+    with ThreadPoolExecutor(3) as ranks:
+        paths = set(ranks.map(download.download, ["cmt_ti"] * 3))
+    assert len(paths) == len(server.ranges) == 1
 
 
 def test_another_cache_folder_is_used_where_one_is_named(server: Publisher, tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ def create(
     model_class: type[Backbone] = CvT
     if isinstance(config, CMTConfig):
         model_class = CMT
-        model_kwargs["img_size"] = kwargs.get("img_size") or entry.preprocess.image_size
+        model_kwargs["img_size"] = kwargs.get("img_size") or WEIGHTS.get(name, entry).preprocess.image_size
     if state is not None:
         pretrained, pretrained_cfg_overlay = True, (pretrained_cfg_overlay or {}) | {"state_dict": state}
     try:
