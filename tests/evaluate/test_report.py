@@ -1,0 +1,66 @@
+"""evaluate/report.py: the picture is drawn in the extreme cases too, and its errors are ours."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hybridvit.errors import ConfigError, DataError
+from hybridvit.evaluate.logits import Result
+from hybridvit.evaluate.report import draw_report, read_history
+
+
+@pytest.fixture
+def result(make_pictures: Callable[..., Path]) -> Result:
+    paths = sorted(str(path) for path in (make_pictures(test=2) / "test").rglob("*.png"))
+    labels = np.repeat(np.arange(3), 2)
+    return Result(
+        logits=np.eye(3, dtype=np.float32)[labels],
+        labels=labels,
+        paths=tuple(paths),
+        class_names=("a", "b", "long name"),
+    )
+
+
+def test_a_model_without_mistakes_and_without_history_is_drawn(tmp_path: Path, result: Result) -> None:
+    draw_report(tmp_path / "report.png", result, title="perfect")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.size[0] == 1500
+
+
+def test_mistakes_make_the_picture_longer(tmp_path: Path, result: Result) -> None:
+    draw_report(tmp_path / "right.png", result, title="right")
+    many = Result(
+        logits=np.repeat(-result.logits, 5, axis=0),
+        labels=np.repeat(result.labels, 5),
+        paths=tuple(path for path in result.paths for _ in range(5)),
+        class_names=result.class_names,
+    )
+    history = [{"step": 1, "loss": 2.0}, {"step": 2, "top1": 0.0}]
+    draw_report(tmp_path / "wrong.png", many, title="wrong", history=history)
+    with Image.open(tmp_path / "right.png") as right, Image.open(tmp_path / "wrong.png") as wrong:
+        assert wrong.height > right.height
+
+
+def test_without_matplotlib_the_message_says_what_to_install(
+    tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigError, match=r"hybridvit\[demo\]"):
+        draw_report(tmp_path / "report.png", result, title="none")
+
+
+def test_a_picture_that_vanished_and_a_folder_that_cannot_be_written_are_errors(tmp_path: Path, result: Result) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        draw_report(tmp_path / "file" / "report.png", result, title="nowhere")
+    Path(result.paths[0]).unlink()
+    with pytest.raises(DataError, match="cannot be read now"):
+        draw_report(tmp_path / "report.png", result, title="gone")
+
+
+def test_no_metrics_file_is_no_history(tmp_path: Path) -> None:
+    assert read_history(tmp_path / "metrics.jsonl") == []
