@@ -1,5 +1,6 @@
 """Model cards and the list of recipes, written from the package whenever the site is built (a hook of mkdocs): never stale."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -178,7 +179,7 @@ def sees(preprocess: Preprocess) -> str:
     rows, columns = preprocess.image_size
     if preprocess.crop_mode == "squash":
         return f"resized straight to {rows} × {columns}, {preprocess.interpolation}"
-    resized = round(rows / preprocess.crop_pct)
+    resized = math.floor(rows / preprocess.crop_pct)  # as timm rounds
     crop = f", centre crop {rows}" if resized != rows else ", centre crop"
     return f"short side resized to {resized}, {preprocess.interpolation}{crop}"
 
