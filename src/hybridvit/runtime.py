@@ -80,7 +80,8 @@ class Ranks:
 
     def sum(self, values: list[torch.Tensor]) -> list[float]:
         """Scalars added up over all ranks, as numbers. Waits for the device once."""
-        total = torch.stack([value.detach().double() for value in values])
+        dtype = torch.float32 if values[0].device.type == "mps" else torch.float64  # mps has no float64
+        total = torch.stack([value.detach().to(dtype) for value in values])
         if self.world > 1:
             dist.all_reduce(total)
         return total.tolist()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from hybridvit.errors import TrainingError
 from hybridvit.train.loop import fit
 from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
@@ -27,3 +28,17 @@ def test_lower_precision_trains_and_resumes_exactly(prepare_run: PrepareRun, pre
     found = torch.load(list_states(whole.out)[0], weights_only=True)
     assert found["scaler"] == expected["scaler"]
     assert all(torch.equal(found["model"][name], tensor) for name, tensor in expected["model"].items())
+
+
+def test_a_loss_that_float16_cannot_hold_is_counted_but_an_overflowing_gradient_is_not(prepare_run: PrepareRun) -> None:
+    options = ["precision=float16", "optimizer.skip_limit=1", "mix.mixup=0", "mix.cutmix=0"]
+    overflowing = prepare_run("overflowing", options)
+    overflowing.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    fit(overflowing)
+    assert overflowing.counters.skipped == 0
+    assert overflowing.scaler.get_scale() < 2.0**40
+
+    lost = prepare_run("lost", options)
+    lost.model.register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    with pytest.raises(TrainingError, match="2 steps were not finite"):
+        fit(lost)

@@ -1,5 +1,6 @@
 """The training loop. What it does to the model stands in `fit`; what it needs was built in setup.py."""
 
+import math
 import random
 import signal
 import time
@@ -44,7 +45,7 @@ def fit(run: Run) -> Stop:
             lr = run.schedule.set(step)
             run.modes.train(step)
             guard.remember()
-            loss_sum = torch.zeros((), device=run.device)
+            loss_sum = torch.zeros((), device=run.device, dtype=run.dtype)
             for chunk in run.chunks:
                 batch = next(batches)
                 count_broken(run, batch)
@@ -72,7 +73,8 @@ def fit(run: Run) -> Stop:
                 counters.loss_count += 1
             else:
                 guard.forget()
-                count_skipped(run, batch, images, lr=lr)
+                if not (run.scaler.is_enabled() and math.isfinite(mean_loss)):  # float16's scale is finding its value
+                    count_skipped(run, batch, images, lr=lr)
             run.scaler.update()
             run.optimizer.zero_grad(set_to_none=True)
             counters.step = step + 1
@@ -120,8 +122,6 @@ def count_broken(run: Run, batch: TrainBatch) -> None:
 def count_skipped(run: Run, batch: TrainBatch, images: torch.Tensor, *, lr: float) -> None:
     """Note a step left out; raise TrainingError when they are too many."""
     counters = run.counters
-    if run.scaler.is_enabled():  # an overflow is how float16's scale finds its value
-        return
     counters.skipped += 1
     run.reporter.say(f"Warning: step {counters.step + 1} is skipped: its loss or gradient is not finite.")
     if counters.skipped > run.recipe.optimizer.skip_limit:
