@@ -10,6 +10,8 @@ from torch import Tensor
 from hybridvit.errors import CheckpointError
 from hybridvit.models import catalog
 from hybridvit.models.catalog import ARCHITECTURES
+from hybridvit.models.cmt import CMT
+from hybridvit.models.cvt import CvT
 from hybridvit.weights import mapping
 from hybridvit.weights.identify import detect, ending_of, identify, strip_prefixes, unwrap
 from hybridvit.weights.sources import PUBLISHED, SOURCES
@@ -26,6 +28,13 @@ EVERY_SIZE = [
     for name in ARCHITECTURES
     if name.startswith(source.family) and ending_of(name) == source.suffixes[0]
 ]
+
+
+@pytest.fixture(autouse=True)
+def shapes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing random weights takes most of the time, on the meta device too, and none are looked at here."""
+    for family in (CvT, CMT):
+        monkeypatch.setattr(family, "init_weights", lambda self: None)
 
 
 @functools.cache

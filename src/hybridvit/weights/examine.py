@@ -13,10 +13,13 @@ from hybridvit.models.catalog import WEIGHTS
 from hybridvit.weights.mapping import Mapped
 from hybridvit.weights.report import Report
 
-# Words of a file's name that name a size, and the size.
+# Words of a file's name that name a size, by family.
 _SIZE_WORDS = {
-    **{"tiny": "ti", "ti": "ti", "xs": "xs", "xsmall": "xs", "small": "s", "s": "s", "base": "b", "b": "b"},
-    **{"13": "13", "21": "21", "w24": "w24"},
+    "cvt": {"13": "13", "21": "21", "w24": "w24"},
+    "cmt": {
+        **{"tiny": "ti", "ti": "ti", "xsmall": "xs", "xs": "xs"},
+        **{"small": "s", "s": "s", "base": "b", "b": "b", "large": "l", "l": "l"},
+    },
 }
 _RESOLUTIONS = ("160", "192", "224", "256", "288", "384", "512")
 
@@ -38,12 +41,11 @@ def _altered(path: Path) -> list[str]:
 
 def _name_contradictions(file_name: str, report: Report) -> list[str]:
     words = re.split(r"[^a-z0-9]+", file_name.lower().rpartition(".")[0])
-    sizes = {_SIZE_WORDS[word] for word in words if word in _SIZE_WORDS}
-    actual = report.architecture.split("_")[1]
+    family, actual = report.architecture.split("_")[:2]
+    sizes = {_SIZE_WORDS[family][word] for word in words if word in _SIZE_WORDS[family]}
     found = []
     if sizes and actual not in sizes:
-        said = report.architecture.split("_")[0] + "_" + sorted(sizes)[0]
-        found.append(f"The file's name says {said}, its tensors say {report.architecture}.")
+        found.append(f"The file's name says {family}_{min(sizes)}, its tensors say {report.architecture}.")
     resolutions = {word for piece in words for word in piece.split("x") if word in _RESOLUTIONS}
     if report.image_size and resolutions and str(report.image_size[0]) not in resolutions:
         size = "x".join(str(n) for n in report.image_size)
@@ -119,7 +121,7 @@ def notes(path: Path, report: Report, mapped: Mapped, dropped: list[str]) -> lis
         found.append(f"Dropped, as no model needs them: {_some(dropped)}.")
     if not report.num_classes:
         found.append("No classifier in the file: the model gives features. --num-classes N --new-head adds one.")
-    if report.image_size is None and not path.name.startswith("."):
+    if report.image_size is None:
         found.append("CvT's weights are tied to no picture size; --image-size H W sets the one to evaluate at.")
     kind = only_float_type(Counter(report.dtypes))
     if kind == "float64":
