@@ -269,6 +269,8 @@ class RunSection:
     """Save the state at least this often; it is also saved after every evaluation."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where the metrics go, too. wandb stays offline unless WANDB_MODE says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

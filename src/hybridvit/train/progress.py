@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hybridvit.train.sinks import Sink
+
 
 class Reporter:
     """Tell one run's story to the console and to its folder; each may be None, and then hears nothing."""
@@ -21,6 +23,7 @@ class Reporter:
         self.metrics_path = folder / "metrics.jsonl" if folder else None
         self.timings_path = folder / "timings.jsonl" if folder else None
         self.console = console
+        self.sinks: list[Sink] = []
         self.bar: Progress | None = None
         self.seconds_mark = time.monotonic()
         self.images_since = 0
@@ -44,6 +47,7 @@ class Reporter:
 
     def record(self, values: dict[str, Any]) -> int:
         """Append a line to metrics.jsonl and flush it to the disk. Returns the file's length in bytes."""
+        self._send(values, step=values["step"])
         if not self.metrics_path:
             return 0
         with self.metrics_path.open("a") as file:
@@ -63,6 +67,7 @@ class Reporter:
             line = {"step": step, "images_per_second": round(rate, 1), "unix_time": round(time.time(), 1)}
             with self.timings_path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            self._send({"images_per_second": rate}, step=step)
         self.seconds_mark, self.images_since = time.monotonic(), 0
         return rate
 
@@ -70,7 +75,20 @@ class Reporter:
         if self.console:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def _send(self, values: dict[str, Any], *, step: int) -> None:
+        """Pass numbers on to the sinks. One that fails is dropped: it must not end the training."""
+        numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
+        for sink in list(self.sinks):
+            try:
+                sink.log(numbers, step=step)
+            except Exception as error:  # other people's code, full disks, lost networks
+                self.sinks.remove(sink)
+                self.say(f"Warning: {type(sink).__name__} hears no more of this run ({error}).")
+
     def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.sinks = []
         if self.bar:
             self.bar.stop()
             self.bar = None

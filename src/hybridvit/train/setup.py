@@ -24,6 +24,7 @@ from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.progress import Reporter
 from hybridvit.train.resume import check_room, check_same_run, claim, restore
 from hybridvit.train.run import Run
+from hybridvit.train.sinks import open_sinks
 from hybridvit.train.state import Counters, list_states, load_newest_state, sweep
 from hybridvit.train.teacher import Teacher
 
@@ -91,6 +92,7 @@ def prepare(
             counters = Counters.from_dict(saved["counters"])
         if ranks.is_first:
             (out / "recipe.yaml").write_text(recipe.to_yaml())
+            reporter.sinks = open_sinks(recipe.run.track, out, recipe.to_dict(), step=counters.step)
         run = Run(
             recipe=recipe,
             splits=splits,
