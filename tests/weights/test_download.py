@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 import foreign
 import golden
-from hybridvit.errors import ConfigError, DownloadError
+from hybridvit.errors import CheckpointError, ConfigError, DownloadError
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint, download
 from publisher import HUB_PATH, Publisher, hub_file, publish
@@ -254,6 +254,22 @@ def test_unknown_names_and_tags_are_corrected() -> None:
         download.find_weights("cvt_14")
     with pytest.raises(ConfigError, match=r"No weights are called 'cvt_13.in1k'. Of cvt_13, published: cvt_13.ms_in1k"):
         download.find_weights("cvt_13.in1k")
+
+
+def test_a_full_disk_does_not_cost_the_file_that_was_fetched(
+    server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise CheckpointError("cannot be written: no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint, "save", full)
+        with pytest.raises(CheckpointError, match="no space left"):
+            download.download("cmt_ti")
+    assert ".cmt_tiny.pth" in left_over()
+    assert len(server.ranges) == 1
+    checkpoint.load(download.download("cmt_ti"))
+    assert len(server.ranges) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_named(server: Publisher, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download
@@ -73,7 +74,7 @@ def download(name: str, *, file: str | Path | None = None, cache_dir: str | Path
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{tagged}.lock"):  # the ranks of one training all ask at once
             if file is not None:
-                _check_and_convert(Path(file), tagged, path)
+                _save(_open(Path(file), tagged), tagged, path)
             elif not path.is_file():
                 _fetch_and_convert(tagged, path)
     except OSError as error:
@@ -94,12 +95,13 @@ def _fetch_and_convert(tagged: str, path: Path) -> None:
     except DownloadError as error:
         raise DownloadError(f"{error} {_by_hand(tagged)}") from error.__cause__
     try:
-        _check_and_convert(file, tagged, path)
+        model = _open(file, tagged)
     except (CheckpointError, DownloadError) as error:
         _delete(file)
         raise DownloadError(
             f"{error}\nThis came from {_place(weights)} and was deleted. Try once more; if it stays so, its publisher changed it."
         ) from error
+    _save(model, tagged, path)
     if not weights.hub_id:
         _delete(file)
 
@@ -120,9 +122,7 @@ def _delete(file: Path) -> None:
 def _from_hub(repository: str) -> Path:
     try:
         return Path(hf_hub_download(repository, HUB_FILE))
-    except (
-        Exception
-    ) as error:  # huggingface_hub raises what its HTTP library raises, and that has been three different ones
+    except Exception as error:  # whatever its HTTP library raises, which so far has been three different ones
         raise DownloadError(f"{repository} of {constants.ENDPOINT} cannot be fetched: {_reason(error)}.") from error
 
 
@@ -131,6 +131,8 @@ def _from_url(url: str, folder: Path) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise DownloadError(f"{url} cannot be fetched: HF_HUB_OFFLINE is set.")
     file = folder / f".{url.rpartition('/')[2]}"
+    if file.exists():  # complete, but could not be kept as a checkpoint
+        return file
     partial = file.with_name(f"{file.name}.incomplete")
     had = partial.stat().st_size if partial.exists() else 0
     try:
@@ -172,7 +174,8 @@ def _reason(error: Exception) -> str:
 # ---- checking ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_and_convert(file: Path, tagged: str, path: Path) -> None:
+def _open(file: Path, tagged: str) -> Any:
+    """The model in a published file. Raises: CheckpointError, DownloadError when it is not the one that was meant."""
     weights = WEIGHTS[tagged]
     _check_hash(file, weights)
     model, report = convert.open_foreign(file, arithmetic=weights.arithmetic or None)
@@ -180,6 +183,11 @@ def _check_and_convert(file: Path, tagged: str, path: Path) -> None:
     if report.architecture != tagged.partition(".")[0] or (size and tuple(size) != weights.preprocess.image_size):
         at = f" for {size[0]} x {size[1]} pixels" if size else ""
         raise DownloadError(f"{file} is not {tagged}: it holds {report.architecture}{at}, whatever its name says.")
+    return model
+
+
+def _save(model: Any, tagged: str, path: Path) -> None:
+    weights = WEIGHTS[tagged]
     origin = model.origin | {"place": _place(weights), "licence": weights.licence}
     metrics = {"published_top1": weights.top1} if weights.top1 else None
     checkpoint.save(path, model, preprocess=weights.preprocess, origin=origin, metrics=metrics)
