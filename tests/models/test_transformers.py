@@ -92,7 +92,7 @@ def test_batchnorm_statistics_move_as_in_transformers() -> None:
     ours.train()(x)
     expected = names_of("transformers", ours)(theirs.state_dict())
     for key, tensor in ours.state_dict().items():
-        assert torch.allclose(tensor.double(), expected[key], rtol=1e-9, atol=1e-12), key
+        assert torch.allclose(tensor.double(), expected[key].double(), rtol=1e-9, atol=1e-12), key
 
 
 def test_the_authors_arithmetic_is_another_one() -> None:

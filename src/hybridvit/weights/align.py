@@ -66,7 +66,10 @@ def names_of(source: str, ours: nn.Module) -> Callable[[Tensors], Tensors]:
         ours: a model of this library of the same size.
     """
     table, config = SOURCES[source], ours.config
-    wanted = {key: tensor.to("meta", torch.float64) for key, tensor in ours.state_dict().items()}
+    wanted = {
+        key: tensor.to("meta", torch.float64 if tensor.is_floating_point() else tensor.dtype)
+        for key, tensor in ours.state_dict().items()
+    }
 
     def rename(tensors: Tensors) -> Tensors:
         theirs = {table.canonical(key): tensor for key, tensor in tensors.items()}
