@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Chunk(NamedTuple):
-    """How a batch is cut: the first `stages` stages take `pictures` at a time, the rest takes the whole batch."""
+    """How a batch is cut: the first `stages` stages take `pictures` at a time, the rest, and always the last, the whole batch."""
 
     pictures: int
     stages: int
@@ -19,11 +19,17 @@ class Fused(nn.Module):
     Shape: (B, in_chans, H, W) -> what the plain model gives.
     """
 
+    in_chans: int
+    stages: nn.ModuleList
     chunk = Chunk(pictures=1, stages=2)
-    """The default fits caches of a few MiB; `deploy.engines` measures."""
+    """The default fits caches of a few MiB; `engines.tune` measures."""
+
+    @property
+    def cut(self) -> int:
+        return min(self.chunk.stages, len(self.stages) - 1)
 
     def front(self, x_BCHW: Tensor) -> Tensor:
-        """The first `chunk.stages` stages. Shape: (B, C, H, W) -> their map."""
+        """The first stages, up to `cut`. Shape: (B, C, H, W) -> their map."""
         raise NotImplementedError
 
     def back(self, x_BCHW: Tensor) -> Tensor:

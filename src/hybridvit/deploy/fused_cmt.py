@@ -102,6 +102,8 @@ class AbsolutePosition(nn.Module):
     def forward(self, grid: Grid) -> Tensor:
         return position.resize_map(self.map_1CHW, grid)
 
+    resized = forward
+
 
 class Baked(nn.Module):
     """A position table's result, computed once for a grid; the last other grid's is remembered.
@@ -115,9 +117,13 @@ class Baked(nn.Module):
         super().__init__()
         self.table, self.grid = table, table.grid
         self.register_buffer("baked", table(table.grid).detach().clone())
+        self.any_grid = False
+        """Export for pictures of any size: never compare grids, always resize."""
         self._other: tuple[Grid, Tensor] | None = None
 
     def forward(self, grid: Grid) -> Tensor:
+        if self.any_grid:
+            return self.table.resized(grid)
         if grid == self.grid:
             return self.baked
         if torch.compiler.is_compiling():
@@ -257,11 +263,11 @@ class FusedCMT(Fused):
     def front(self, x_BCHW: Tensor) -> Tensor:
         cmt.stage_grids(self.config, (x_BCHW.shape[2], x_BCHW.shape[3]))
         x_BCHW = self.stem(x_BCHW)
-        for stage in self.stages[: self.chunk.stages]:
+        for stage in self.stages[: self.cut]:
             x_BCHW = stage(x_BCHW)
         return x_BCHW
 
     def back(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[self.chunk.stages :]:
+        for stage in self.stages[self.cut :]:
             x_BCHW = stage(x_BCHW)
         return self.head(x_BCHW)

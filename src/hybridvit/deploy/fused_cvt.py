@@ -104,7 +104,7 @@ class Stage(nn.Module):
         grid = (x_BCHW.shape[2], x_BCHW.shape[3])
         x_BNC = self.norm(as_tokens(x_BCHW))
         if self.cls_token is not None:
-            x_BNC = torch.cat((self.cls_token.expand(len(x_BNC), -1, -1), x_BNC), dim=1)
+            x_BNC = torch.cat((self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC), dim=1)
         for block in self.blocks:
             x_BNC = block(x_BNC, grid)
         return x_BNC, grid
@@ -120,13 +120,13 @@ class FusedCvT(Fused):
         self.head = nn.Identity() if isinstance(model.head, nn.Identity) else linear(*weight_and_bias(model.head))
 
     def front(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[: self.chunk.stages]:
+        for stage in self.stages[: self.cut]:
             x_BNC, grid = stage(x_BCHW)
             x_BCHW = x_BNC.transpose(1, 2).unflatten(2, grid)
         return x_BCHW
 
     def back(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[self.chunk.stages :]:
+        for stage in self.stages[self.cut :]:
             x_BNC, grid = stage(x_BCHW)
             x_BCHW = x_BNC[:, x_BNC.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
         if self.global_pool == "token":

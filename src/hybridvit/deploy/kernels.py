@@ -84,7 +84,7 @@ class Conv(nn.Module):
         activation: Activation = "none",
     ) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("weight", weight.contiguous())
         self.register_buffer("bias", bias)
         self.stride, self.padding, self.groups, self.activation = stride, padding, groups, activation
         self._packed: dict[torch.Size, Tensor] = {}

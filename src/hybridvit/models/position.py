@@ -40,6 +40,10 @@ class PositionBias(nn.Module):
     def forward(self, grid: Grid) -> Tensor:
         if grid == self.grid:
             return bias(self.kind, self.table, grid=grid, reduction=self.reduction, index_NM=self.index_NM)
+        return self.resized(grid)
+
+    def resized(self, grid: Grid) -> Tensor:
+        """The bias on another grid."""
         table = resize_table(self.kind, self.table, old=self.grid, new=grid, reduction=self.reduction)
         return bias(self.kind, table, grid=grid, reduction=self.reduction)
 
@@ -104,7 +108,7 @@ def offset_index(kind: PositionKind, grid: Grid, reduction: int) -> Tensor:
 
 def resize_table(kind: PositionKind, table: Tensor, *, old: Grid, new: Grid, reduction: int) -> Tensor:
     """The table for queries on grid `new`, from one for grid `old`: bicubic, the query grid first, then the key grid."""
-    if old == new:
+    if not torch.compiler.is_compiling() and old == new:  # a comparison would tie an exported model to one size
         return table
     if kind == "table":
         return _resize_pairs(table, (old, key_grid(old, reduction)), (new, key_grid(new, reduction)))

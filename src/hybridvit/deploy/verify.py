@@ -1,0 +1,62 @@
+"""An exported model against the plain one, on pictures."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-1, "int8": None}
+"""Largest difference of two logits that passes, relative to the largest logit; int8 is judged by its answers."""
+AGREEMENT = 0.99
+"""Share of equal answers that int8 must reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    pictures: int
+    largest_difference: float
+    """Of any logit, absolute."""
+    relative_difference: float
+    """The same, in units of the largest logit."""
+    agreement: float
+    """Share of pictures with the same first class."""
+    tolerance: float | None
+    passed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        limit = (
+            f"allowed {self.tolerance:g}" if self.tolerance is not None else f"agreement of {AGREEMENT:.0%} asked for"
+        )
+        return (
+            f"{'agrees' if self.passed else 'DIFFERS'} on {self.pictures} pictures: logits within "
+            f"{self.relative_difference:.1e} ({limit}), same first class on {100 * self.agreement:.1f} %"
+        )
+
+
+def compare(expected: Tensor, found: Tensor, *, precision: str) -> Report:
+    """Logits (pictures, classes) of the plain model and of another form of it."""
+    difference = (expected - found).abs().max().item()
+    relative = difference / max(expected.abs().max().item(), 1e-30)
+    agreement = (expected.argmax(1) == found.argmax(1)).float().mean().item()
+    tolerance = TOLERANCES[precision]
+    finite = bool(found.isfinite().all())
+    passed = finite and (relative <= tolerance if tolerance is not None else agreement >= AGREEMENT)
+    return Report(
+        pictures=len(expected),
+        largest_difference=difference,
+        relative_difference=relative,
+        agreement=agreement,
+        tolerance=tolerance,
+        passed=passed,
+    )
+
+
+@torch.inference_mode()
+def verify(model: nn.Module, other: nn.Module, batches: list[Tensor], *, precision: str) -> Report:
+    """Both on the same batches (B, C, H, W)."""
+    expected = torch.cat([model(images) for images in batches])
+    return compare(expected, torch.cat([other(images) for images in batches]), precision=precision)
