@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import os
+import platform
 import random
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +38,18 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What a figure depends on beside the code: versions and machine."""
+    names = {"cuda": lambda: torch.cuda.get_device_name(device), "mps": platform.machine}
+    found = {name: version(name) for name in ("hybridvit", "torch", "torchvision", "timm", "numpy", "pillow")}
+    return {
+        "device": names.get(device.type, lambda: f"{platform.machine()}, {os.cpu_count()} cores")(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **found,
+    }
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:

@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,20 +48,27 @@ def test_a_resumed_run_hides_what_was_written_beyond_its_state(tmp_path: Path) -
     assert scalars(tmp_path, "loss") == [(5, 2.0), (5, 2.0), (10, 1.0)]
 
 
+def apart(code: str, folder: Path, **environment: str) -> None:
+    """Run code in a process of its own: wandb and trackio leave threads behind."""
+    words = [sys.executable, "-W", "error", "-c", f"from hybridvit.train.sinks import open_sinks as o\n{code}"]
+    subprocess.run(words, cwd=folder, env=os.environ | environment, check=True, capture_output=True, timeout=100)
+
+
 def test_wandb_writes_an_offline_run_which_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    reported(tmp_path, "wandb")
+    code = (
+        "from pathlib import Path; s, = o(['wandb'], Path('.').absolute(), {'seed': 0}); s.log({'loss': 1.0}, step=1)"
+    )
+    apart(f"{code}; s.close()", tmp_path)
     identity = (tmp_path / ".wandb-id").read_text()
     assert list((tmp_path / "wandb").glob(f"offline-run-*-{identity}/*.wandb"))
 
 
-def test_trackio_keeps_the_run_in_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))
+def test_trackio_keeps_the_run_in_its_folder(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
-    reported(tmp_path / "run", "trackio")
+    code = "from pathlib import Path; s, = o(['trackio'], Path('run'), {'seed': 0}); s.log({'loss': 1.0}, step=1)"
+    apart(f"{code}; s.close()", tmp_path, TRACKIO_DIR=str(tmp_path / "kept"))
     assert list((tmp_path / "kept").glob("hybridvit*.db"))
 
 

@@ -32,7 +32,7 @@ h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8p
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
 .tile { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 110px; }
 .tile b { display: block; font-size: 22px; font-weight: 600; } .tile span { color: var(--soft); font-size: 13px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 16px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 16px; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); } svg .grid { stroke: var(--line); } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; } td, th { padding: 3px 14px 3px 0; text-align: left;
@@ -50,7 +50,7 @@ def page(title: str, *parts: str, subtitle: str = "") -> str:
     """A whole document."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n<body>'
         f'<h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p>\n' + "\n".join(parts) + "\n</body></html>\n"
     )
 
@@ -133,7 +133,11 @@ def line_chart(title: str, series: Mapping[str, Points], *, x_label: str = "step
             at = place(x, y_low)[0]
             parts.append(f'<text class="soft" x="{at:.1f}" y="{height - 22}" text-anchor="middle">{x:g}</text>')
     parts.append(f'<text class="soft" x="{width - right}" y="{height - 5}" text-anchor="end">{escape(x_label)}</text>')
-    for (name, points), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+    colours = dict(
+        zip(series, _colours(len(series)), strict=True)
+    )  # of all names: the same run has one colour in all charts
+    for name, points in lines.items():
+        colour = colours[name]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6">'
@@ -142,8 +146,11 @@ def line_chart(title: str, series: Mapping[str, Points], *, x_label: str = "step
         if len(points) == 1:
             x, y = place(*points[0])
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-    drawing = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    return drawing + (_legend(list(lines)) if len(lines) > 1 else "")
+    drawing = (
+        f'<svg viewBox="0 0 {width} {height}" style="width: {width}px" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )
+    return drawing + (_legend({name: colours[name] for name in lines}) if len(series) > 1 else "")
 
 
 def heat_map(counts: np.ndarray, names: Sequence[str]) -> str:
@@ -168,10 +175,9 @@ def heat_map(counts: np.ndarray, names: Sequence[str]) -> str:
     for k, name in enumerate(names if labelled else ()):
         middle = space + cell * (k + 0.5)
         parts.append(f'<text x="{space - 4}" y="{middle + 4}" text-anchor="end">{escape(name[:16])}</text>')
-        parts.append(
-            f'<text x="{middle + 4}" y="{space - 4}" transform="rotate(-90 {middle + 4} {space - 4})">'
-            f"{escape(name[:16])}</text>"
-        )
+        turned = f' transform="rotate(-90 {middle + 4} {space - 4})"' if len(name) > 2 else ""
+        start = f'x="{middle + 4}"' if turned else f'x="{middle}" text-anchor="middle"'
+        parts.append(f'<text {start} y="{space - 4}"{turned}>{escape(name[:16])}</text>')
     return f'<svg viewBox="0 0 {size} {size}" style="width:{size}px" role="img">{"".join(parts)}</svg>'
 
 
@@ -194,11 +200,8 @@ def picture_uri(picture: Image.Image, *, side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _legend(names: Sequence[str]) -> str:
-    items = (
-        f'<span style="color:{colour}">&#9644;</span> {escape(name)}'
-        for name, colour in zip(names, _colours(len(names)), strict=True)
-    )
+def _legend(colours: Mapping[str, str]) -> str:
+    items = (f'<span style="color:{colour}">&#9644;</span> {escape(name)}' for name, colour in colours.items())
     return f'<p class="soft">{" &nbsp; ".join(items)}</p>'
 
 

@@ -3,10 +3,14 @@
 import numpy as np
 
 from hybridvit.data.loader import eval_loader
-from hybridvit.errors import CheckpointError
-from hybridvit.evaluate.logits import Result
+from hybridvit.errors import CheckpointError, DataError
+from hybridvit.evaluate.history import LOGITS, REPORT, read_run
+from hybridvit.evaluate.logits import Result, save_logits
 from hybridvit.evaluate.metrics import Metrics
+from hybridvit.evaluate.page import save_page
 from hybridvit.evaluate.run import evaluate
+from hybridvit.evaluate.run_page import run_page
+from hybridvit.runtime import environment
 from hybridvit.train.precise import measure_batchnorm
 from hybridvit.train.run import Run
 from hybridvit.weights import checkpoint
@@ -55,7 +59,20 @@ def judge(run: Run) -> Metrics:
         f"epoch {epoch:3d}/{run.schedule.epochs}  top-1 {metrics.top1:6.2f} %  test loss {metrics.loss:.4f}  "
         f"{rate:.0f} pictures/s{'  best' if is_best else ''}{'  (' + ', '.join(notes) + ')' if notes else ''}"
     )
+    if counters.step == run.total_steps:
+        leave_report(run, result)
     return metrics
+
+
+def leave_report(run: Run, result: Result) -> None:
+    """Write the last answers and the page that tells the run. What cannot be written is reported, not fatal."""
+    if not run.ranks.is_first:
+        return
+    try:
+        save_logits(run.out / LOGITS, result)
+        save_page(run.out / REPORT, run_page(read_run(run.out), environment=environment(run.device)))
+    except DataError as error:
+        run.reporter.say(f"Warning: {error}")
 
 
 def export(run: Run, name: str) -> None:
