@@ -26,7 +26,7 @@ STYLE = """
   :root { --ink: #e6e9ec; --soft: #9aa5b1; --line: #3a434d; --paper: #14181d; --card: #1d2329; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-       max-width: 1100px; padding: 24px; }
+       max-width: 1100px; padding: 24px; overflow-wrap: anywhere; }
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8px; } p { margin: 4px 0 12px; }
 .soft { color: var(--soft); } .good { color: #1a7f37; } .bad { color: #c1121f; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }

@@ -71,9 +71,10 @@ def integrated_gradients(
 def occlusion(
     model: nn.Module, x_1CHW: Tensor, *, label: int, patch: int | None = None, batch_size: int = 32
 ) -> Tensor:
-    """How far the class's logit falls when a square is painted in the mean colour, averaged over the squares that cover a pixel.
+    """How far the class's logit falls when a square is painted over, in the mean colour.
 
-    `patch`: side of the square in pixels of the input; None: a quarter of the shorter side. Squares step by half of it.
+    A pixel has the mean over the squares that cover it. `patch`: side of the square in pixels of the input; None: a quarter of
+    the shorter side. Squares step by half of it.
 
     Shape: (1, C, H, W) -> (H, W). Source: Zeiler and Fergus, arXiv 1311.2901.
     """
@@ -90,7 +91,7 @@ def occlusion(
         ]
         painted_BCHW = x_1CHW.repeat(len(windows), 1, 1, 1)
         for picture_CHW, window in zip(painted_BCHW, windows, strict=True):
-            picture_CHW[:, *window] = 0  # the mean colour, as pictures are normalised
+            picture_CHW[:, *window] = 0  # the mean colour that pictures are normalised with
         for window, fall in zip(windows, whole - model(painted_BCHW)[:, label], strict=True):
             fall_HW[window] += fall
             count_HW[window] += 1
