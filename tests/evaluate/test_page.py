@@ -24,7 +24,7 @@ from hybridvit.evaluate.page import (
 )
 
 NASTY = '<script>alert("&")</script>'
-VOID = {"meta", "img", "br", "line", "circle", "rect"}
+VOID = {"meta", "img", "br"}
 
 
 class Balanced(HTMLParser):
