@@ -69,3 +69,12 @@ def test_no_package_registry_is_named() -> None:
 )
 def test_a_newcomer_finds_the_usual_files(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
+
+
+def test_every_extra_that_a_message_or_a_page_names_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [*SOURCE.rglob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    extra = re.compile(r"(?:hybridvit|-e \"\.)\[([a-z]+)\]")
+    named = {name for path in files for name in extra.findall(path.read_text(encoding="utf-8"))}
+    assert named
+    assert named <= extras.keys()
