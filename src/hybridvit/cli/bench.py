@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", metavar="MODEL", nargs="*", default=["cvt_13", "cmt_s"], help="our models (default: cvt_13 cmt_s)"
     )
     parser.add_argument(
-        "--against", metavar="NAME", nargs="+", default=["resnet50"], help="timm's models, first (default: resnet50)"
+        "--against",
+        metavar="NAME",
+        nargs="+",
+        default=["resnet50"],
+        help="timm's models, first; none (default: resnet50)",
     )
     parser.add_argument(
         "--engine", metavar="NAME", nargs="+", default=["eager", "fused"], help="eager, fused, compiled, onnx, openvino"
@@ -43,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < 2 or args.batch_size < 1:
         raise ConfigError("--rounds must be at least 2, and --batch-size at least 1.")
     timings = bench.run(
-        [*args.against, *args.models],
+        [*([] if args.against == ["none"] else args.against), *args.models],
         engine_names=["eager"] if args.train else args.engine,
         batch_size=args.batch_size,
         image_size=(args.image_size, args.image_size),
