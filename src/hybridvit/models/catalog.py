@@ -192,14 +192,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     },
     "cvt_nano": Architecture(
         config=CvTConfig(
-            dims=(32, 64, 128),
+            dims=(48, 96, 128),
             depths=(1, 1, 2),
             heads=(1, 2, 4),
-            embed_kernels=(5, 3, 3),
-            embed_strides=(4, 2, 1),  # of 32 pixels a stride of 16 would leave 2 x 2
+            embed_strides=(4, 1, 2),  # a second dense convolution at 8 x 8; of 32 pixels a stride of 16 would leave 2 x 2
         ),
         preprocess=_TINY_PICTURES,
-        params=695_464,
+        params=839_176,
         gmacs=None,
         source="hybridvit",
         note="for pictures of 28 to 64 pixels and for tests",
