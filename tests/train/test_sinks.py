@@ -22,6 +22,7 @@ def reported(folder: Path, *names: str, step: int = 0) -> None:
     folder.mkdir(exist_ok=True)
     reporter = Reporter(folder, None)
     reporter.sinks = open_sinks(names, folder, {"seed": 0, "optimizer": {"lr": 0.1}}, step=step)
+    reporter.start(step=0, total=10, metrics_bytes=0)
     for line in LINES:
         reporter.record(dict(line))
     reporter.close()
@@ -96,6 +97,7 @@ def test_a_sink_that_fails_is_dropped_and_the_metrics_stay(tmp_path: Path) -> No
     reporter = Reporter(tmp_path, None)
     reporter.say = said.append  # type: ignore[method-assign]
     reporter.sinks = [Full()]
+    reporter.start(step=0, total=10, metrics_bytes=0)
     for line in LINES:
         reporter.record(dict(line))
     reporter.close()
