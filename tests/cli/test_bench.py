@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from hybridvit.cli.bench import plot
 from hybridvit.cli.main import main
+from hybridvit.deploy.bench import Timing
 
 TINY = ["cvt_nano", "--against", "cmt_nano", "--image-size", "32", "--rounds", "2"]
 
 
-def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    plot = tmp_path / "plot.svg"
-    assert main(["bench", *TINY, "--batch-size", "2", "--json", "--plot", str(plot)]) == 0
+def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *TINY, "--batch-size", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     rows = result["timings"]
     assert [(row["model"], row["engine"]) for row in rows] == [
@@ -22,7 +22,22 @@ def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixt
     ]
     assert [row["ratio"] for row in rows[:2]] == [1.0, 1.0]
     assert all(row["gmacs"] > 0 and row["spread"][0] <= row["milliseconds"] <= row["spread"][1] for row in rows)
-    assert plot.stat().st_size > 0
+
+
+def test_accuracy_is_drawn_against_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    common = {"gmacs": 4.0, "spread": (9.0, 11.0), "ratio": 1.0, "peak_share": 0.5}
+    timings = [
+        Timing(model=name, engine="fused", milliseconds=10.0 + top1, top1=top1, **common)
+        for name, top1 in (("cvt_13", 81.6), ("cmt_s", 83.5))
+    ]
+    plot(timings, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text().count("<path") > 2
+
+
+def test_a_plot_without_published_accuracies_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *TINY, "--plot", str(tmp_path / "plot.svg")]) == 2
+    assert "none of these models has one" in capsys.readouterr().err
 
 
 def test_a_training_step_can_be_timed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,8 +46,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 2 or args.batch_size < 1:
         raise ConfigError("--rounds must be at least 2, and --batch-size at least 1.")
+    names = [*([] if args.against == ["none"] else args.against), *args.models]
+    if args.plot and not any(bench.published_top1(name) for name in names):
+        raise ConfigError("--plot draws published accuracies, and none of these models has one.")
     timings = bench.run(
-        [*([] if args.against == ["none"] else args.against), *args.models],
+        names,
         engine_names=["eager"] if args.train else args.engine,
         batch_size=args.batch_size,
         image_size=(args.image_size, args.image_size),
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         on_ready=lambda name, engine: print(f"ready: {name}, {engine}", file=sys.stderr),
     )
     if args.plot:
-        _plot(timings, args.plot)
+        plot(timings, args.plot)
     if args.json:
         what = {
             "batch_size": args.batch_size,
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plot(timings: list["Timing"], path: Path) -> None:
+def plot(timings: list["Timing"], path: Path) -> None:
     """Published top-1 against time, one colour per engine."""
     from hybridvit.errors import ConfigError
 
