@@ -146,9 +146,9 @@ def _copy(theirs: nn.Module, ours: nn.Module) -> None:
 def test_a_query_row_is_that_tokens_row() -> None:
     model = random_model("cvt_nano")
     last = record(model, torch.randn(1, 3, 64, 96, dtype=torch.float64))[-1]
-    assert last.query_grid == (4, 6)
-    assert last.key_grid == (2, 3)
-    row = last.weights_BhNM[:, :, 1 + 2 * 6 + 5, 1:]
+    assert last.query_grid == (8, 12)
+    assert last.key_grid == (4, 6)
+    row = last.weights_BhNM[:, :, 1 + 2 * 12 + 5, 1:]
     assert torch.equal(last.from_query(2, 5).flatten(2), row)
     assert torch.equal(last.from_class_token().flatten(2), last.weights_BhNM[:, :, 0, 1:])
 
