@@ -52,7 +52,17 @@ def test_a_resumed_run_hides_what_was_written_beyond_its_state(tmp_path: Path) -
 def apart(code: str, folder: Path, **environment: str) -> None:
     """Run code in a process of its own: wandb and trackio leave threads behind."""
     words = [sys.executable, "-W", "error", "-c", f"from hybridvit.train.sinks import open_sinks as o\n{code}"]
-    subprocess.run(words, cwd=folder, env=os.environ | environment, check=True, capture_output=True, timeout=100)
+    offline = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    nowhere = subprocess.DEVNULL  # a pipe would be held open by helpers that outlive the process
+    subprocess.run(
+        words,
+        cwd=folder,
+        env=os.environ | offline | environment,
+        check=True,
+        stdout=nowhere,
+        stderr=nowhere,
+        timeout=100,
+    )
 
 
 def test_wandb_writes_an_offline_run_which_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
