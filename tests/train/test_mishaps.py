@@ -40,6 +40,28 @@ def test_a_disk_that_fills_up_is_reported_and_training_goes_on(
     assert run.counters.step == 12
 
 
+def test_metrics_that_a_full_disk_did_not_take_are_written_later(
+    prepare_run: PrepareRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(prepare_run("whole"))
+    said = io.StringIO()
+    run = prepare_run("full", ["run.save_minutes=60"], console=Console(file=said, width=200))
+    real_sync = os.fsync
+    calls: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    fit(run)
+    assert "metrics.jsonl cannot be written ([Errno 28] No space left on device)" in said.getvalue()
+    whole = run.out.with_name("whole") / "metrics.jsonl"
+    assert (run.out / "metrics.jsonl").read_bytes() == whole.read_bytes()
+
+
 def test_a_write_that_fails_halfway_keeps_the_older_states(
     prepare_run: PrepareRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -188,6 +189,13 @@ class _EvalCollate:
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach every process; only the trainer answers them, then ends its workers."""
+    """Ctrl-C and a cluster's SIGTERM reach every process; only the trainer answers them, then ends its workers.
+
+    A second SIGTERM ends a worker all the same: so the trainer gets rid of one that waits for a worker that died.
+    """
+
+    def let_the_next_end_it(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, let_the_next_end_it)

@@ -7,6 +7,7 @@ went through. Times, which differ from run to run, go to timings.jsonl.
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ class Reporter:
         self.metrics_path = folder / "metrics.jsonl" if folder else None
         self.timings_path = folder / "timings.jsonl" if folder else None
         self.console = console
+        self.unwritten = ""
+        """Lines of metrics that a full disk did not take; they go before the next one."""
+        self.metrics_bytes = 0
         self.sinks: list[Sink] = []
         self.bar: Progress | None = None
         self.seconds_mark = time.monotonic()
@@ -33,6 +37,7 @@ class Reporter:
         if self.metrics_path:
             self.metrics_path.touch()
             os.truncate(self.metrics_path, metrics_bytes)
+            self.metrics_bytes = metrics_bytes
         if self.console and self.console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, transient=True)
@@ -46,18 +51,24 @@ class Reporter:
             self.bar.update(self.bar.task_ids[0], completed=step)
 
     def record(self, values: dict[str, Any]) -> int:
-        """Append a line to metrics.jsonl and flush it to the disk. Returns the file's length in bytes."""
+        """Append a line to metrics.jsonl and flush it to the disk. Returns the length in bytes that is safely there."""
         self._send(values, step=values["step"])
-        if not self.metrics_path:
-            return 0
-        with self.metrics_path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            length = file.tell()
         if self.bar and values.get("loss"):
             self.bar.update(self.bar.task_ids[0], description=f"loss {values['loss']:.4f}")
-        return length
+        if not self.metrics_path:
+            return 0
+        self.unwritten += json.dumps(values) + "\n"
+        try:
+            with self.metrics_path.open("r+b") as file:
+                file.seek(self.metrics_bytes)
+                file.write(self.unwritten.encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self.metrics_bytes = file.tell()
+            self.unwritten = ""
+        except OSError as error:
+            self.say(f"Warning: {self.metrics_path} cannot be written ({error}); its lines are kept for the next time.")
+        return self.metrics_bytes
 
     def timing(self, step: int) -> float:
         """Note the pictures per second since the last call."""
@@ -65,7 +76,7 @@ class Reporter:
         rate = self.images_since / seconds
         if self.images_since and self.timings_path:
             line = {"step": step, "images_per_second": round(rate, 1), "unix_time": round(time.time(), 1)}
-            with self.timings_path.open("a") as file:
+            with suppress(OSError), self.timings_path.open("a") as file:  # not worth a word on a full disk
                 file.write(json.dumps(line) + "\n")
             self._send({"images_per_second": rate}, step=step)
         self.seconds_mark, self.images_since = time.monotonic(), 0
