@@ -195,7 +195,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             dims=(48, 96, 128),
             depths=(1, 1, 2),
             heads=(1, 2, 4),
-            embed_strides=(4, 1, 2),  # a second dense convolution at 8 x 8; of 32 pixels a stride of 16 would leave 2 x 2
+            embed_strides=(4, 1, 2),  # a second dense convolution at 8 x 8, and 4 x 4 left of 32 pixels
         ),
         preprocess=_TINY_PICTURES,
         params=839_176,
