@@ -46,8 +46,8 @@ def integrated_gradients(
     """The gradient of the class's logit, integrated on the way from the mean colour to the picture, times the way.
 
     The sum over the map is the logit's rise on that way. A trained model decides within a small part of it, which even steps
-    miss: so the logit is first read at `steps` even points, and half of the steps are put where it changes. On the models of the tests the sum is then right within
-    about a tenth with 32 steps, within a hundredth with 64.
+    miss: so the logit is first read at `steps` even points, and half of the steps are put where it changes. On the models of
+    the tests the sum is then right within about a tenth with 32 steps, within a hundredth with 64.
 
     Shape: (1, C, H, W) -> (H, W). Source: Sundararajan et al., arXiv 1703.01365.
     """
