@@ -73,13 +73,13 @@ def test_out_indices_choose_the_maps_and_later_stages_are_dropped() -> None:
     assert sum(p.numel() for p in part.parameters()) < 0.6 * sum(p.numel() for p in whole.parameters())
 
 
-@pytest.mark.parametrize(("name", "last_grid"), [("cvt_nano", (4, 6)), ("cmt_nano", (2, 3))])
-def test_intermediates_are_the_features_on_the_way_to_the_logits(name: str, last_grid: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("name", "strides"), [("cvt_nano", (4, 4, 8)), ("cmt_nano", (4, 8, 16))])
+def test_intermediates_are_the_features_on_the_way_to_the_logits(name: str, strides: tuple[int, ...]) -> None:
     model = randomise(hybridvit.create_model(name, num_classes=5)).eval()
     x = pictures(2, 32, 48)
     features, maps = model.forward_intermediates(x)
     assert torch.equal(model.forward_head(features), model(x))
-    assert [m.shape[-2:] for m in maps] == [(8, 12), (4, 6), last_grid]
+    assert [m.shape[-2:] for m in maps] == [(32 // stride, 48 // stride) for stride in strides]
     last_two = model.forward_intermediates(x, indices=2, intermediates_only=True)
     assert all(torch.equal(a, b) for a, b in zip(last_two, maps[-2:], strict=True))
     (first,) = model.forward_intermediates(x, indices=[0], stop_early=True, intermediates_only=True)

@@ -182,6 +182,6 @@ def test_position_tables_of_another_size_are_resized(prepare_run: PrepareRun, tm
 
 def test_the_printed_schedule_is_the_one_that_is_run() -> None:
     text = describe(load_recipe("digits", ["schedule.warmup_epochs=4", "schedule.warmup_lr=0"]), num_images=898)
-    assert "14 steps of 64 per epoch" in text
+    assert "28 steps of 32 per epoch" in text
     assert "epoch    1 begins with learning rate 0\n" in text
     assert f"epoch    2 begins with learning rate {2e-3 / 4:.3g}\n" in text

@@ -92,7 +92,8 @@ def teacher_file(folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_distillation_blends_the_students_loss_with_the_teachers(tmp_path: Path, kind: Literal["soft", "hard"]) -> None:
     section = DistillSection(teacher=str(teacher_file(tmp_path)), kind=kind, alpha=0.25, temperature=2.0)
-    teacher = Teacher(section, preprocess=load_recipe("digits").preprocess, num_classes=3, device=CPU)
+    preprocess = load_recipe("digits").preprocess
+    teacher = Teacher(section, preprocess=preprocess, num_classes=3, device=CPU)
     pixels, own = torch.rand(2, 3, 40, 40), torch.tensor(7.0)
     answers = teacher.model(normalized(pixels, (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
     logits = torch.randn(2, 3)
@@ -101,7 +102,7 @@ def test_distillation_blends_the_students_loss_with_the_teachers(tmp_path: Path,
     else:
         p, q = (answers / 2).softmax(dim=1), (logits / 2).softmax(dim=1)
         taught = 4 * (p * (p / q).log()).sum(dim=1).mean()
-    found = teacher.blend(own, logits, normalized(pixels, (0.5,) * 3, (0.5,) * 3))
+    found = teacher.blend(own, logits, normalized(pixels, preprocess.mean, preprocess.std))
     torch.testing.assert_close(found, 0.75 * own + 0.25 * taught)
 
 

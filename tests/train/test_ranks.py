@@ -44,6 +44,7 @@ OVERRIDES = (
     "precision=float64",
     "global_batch=12",
     "device_batch=3",
+    "mix.mixup=0",
     "model.drop_path_rate=0.2",
     "augment.erasing=0.5",
     "schedule.epochs=4",

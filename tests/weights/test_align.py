@@ -118,7 +118,7 @@ def test_a_value_that_is_not_finite_parts() -> None:
 
 
 def test_models_of_other_widths_part_by_their_shapes_and_their_extra_layers_are_named() -> None:
-    found = align(model_of("cvt_nano"), model_of("cvt_nano", dims=(32, 64, 256), depths=(1, 1, 3)), pictures(2, 32, 32))
+    found = align(model_of("cvt_nano"), model_of("cvt_nano", dims=(48, 96, 256), depths=(1, 1, 3)), pictures(2, 32, 32))
     assert found.first("eval").layer == "stages.2.embed"
     assert "whose shapes are" in found.summary()[1]
     assert "stages.2.blocks.2.mlp.fc1" in found.only_b
