@@ -109,7 +109,7 @@ def test_a_finished_run_leaves_its_files_and_no_temporaries(prepare_run: Prepare
 
 
 def test_kill_9_at_random_moments_changes_nothing(prepare_run: PrepareRun, tmp_path: Path) -> None:
-    whole = prepare_run("whole", ["schedule.epochs=8"])
+    whole = prepare_run("whole", ["schedule.epochs=14"])
     fit(whole)
     script = Path(__file__).with_name("kill_often.py")
     command = [sys.executable, str(script), str(tmp_path / "pictures"), str(tmp_path / "killed"), "20"]
