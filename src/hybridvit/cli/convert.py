@@ -1,9 +1,6 @@
 """hybridvit convert: any published checkpoint to a checkpoint of ours."""
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HELP = "Turn any published CvT or CMT checkpoint into one of ours, and account for every tensor in it."
@@ -33,9 +30,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hybridvit.cli.inspect import show
+    from hybridvit.cli.progress import progress
     from hybridvit.weights.convert import convert
 
-    with watching() as progress:
+    with progress("tensors") as advance:
         report = convert(
             args.file,
             args.out,
@@ -46,22 +44,8 @@ def run(args: argparse.Namespace) -> int:
             in_chans=args.in_chans,
             arithmetic=args.arithmetic,
             architecture=args.architecture,
-            progress=progress,
+            progress=advance,
         )
     show(report, Console(highlight=False, soft_wrap=True))
     print(f"Wrote {args.out}. Judge it: hybridvit eval {args.out} --data DIR")
     return 0
-
-
-@contextlib.contextmanager
-def watching(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Tensors", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from hybridvit.cli.convert import watching
+    from hybridvit.cli.progress import progress
     from hybridvit.weights.translate import translate
 
-    with watching(quiet=args.json) as progress:
-        report = translate(args.file, weights=args.weights, architecture=args.architecture, progress=progress).report
+    with progress("tensors") as advance:
+        report = translate(args.file, weights=args.weights, architecture=args.architecture, progress=advance).report
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:

@@ -1,16 +1,31 @@
-"""A progress bar on the terminal, on the error stream; nothing elsewhere."""
+"""Progress on the error stream: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import Progress
 
+SECONDS_BETWEEN_LINES = 10.0
+
 
 @contextlib.contextmanager
-def progress(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told how many are done."""
+def progress(what: str, *, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Give a function that is told how many are done, and of how many where that was not known before."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done, total=total: bar.update(task, completed=done, total=total)
+        return
+    said = time.monotonic()
+
+    def tell(done: int, total: int | None = total) -> None:
+        nonlocal said
+        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    yield tell
