@@ -37,6 +37,7 @@ def mass_on_square(explanation: Explanation, corner: tuple[int, int], *, margin:
     [
         ("cvt_nano", "gradients"),
         ("cvt_nano", "occlusion"),
+        ("cvt_nano", "gradcam"),
         ("cmt_nano", "gradients"),
         ("cmt_nano", "occlusion"),
     ],

@@ -136,9 +136,9 @@ def _figure(model: nn.Module, data: bytes, result: Result, number: int, *, metho
     found = explain(model, picture, method=method).sized(2 * SIDE)
     probabilities = softmax(result.logits[number : number + 1])[0]
     true, answer = int(result.labels[number]), int(probabilities.argmax())
-    verdict = f"{result.class_names[answer]} {100 * probabilities[answer]:.1f} %"
+    verdict = f"{result.class_names[answer]} ({100 * probabilities[answer]:.1f} %)"
     if true != answer:
-        verdict += f", truly {result.class_names[true]} {100 * probabilities[true]:.1f} %"
+        verdict += f", is {result.class_names[true]} ({100 * probabilities[true]:.1f} %)"
     images = "".join(
         f'<img src="{picture_uri(image, side=2 * SIDE)}" alt="{alt}">'
         for image, alt in ((found.view.picture, "picture"), (blend(found), "map"))
