@@ -65,14 +65,17 @@ def seed_for(*numbers: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU generators of random, numpy and torch, and give them back as they were."""
-    # timm and torchvision draw from numpy's legacy generator, too.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+def seed_generators(seed: int) -> None:
+    """Seed the CPU generators of random, numpy and torch: timm and torchvision draw from all three."""
     random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002  timm draws from numpy's legacy generator
     torch.default_generator.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Give the CPU generators of random, numpy and torch back as they were. Takes as long as seeding them ten times."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         yield
     finally:

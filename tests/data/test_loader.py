@@ -40,6 +40,26 @@ def test_batches_are_the_same_at_any_number_of_workers_and_from_any_step(make_pi
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_a_picture_is_the_same_in_batches_of_any_size(make_pictures: MakePictures) -> None:
+    source = read_splits(make_pictures()).train
+    seen: list[dict[int, torch.Tensor]] = []
+    for device_batch in (1, 4, 8):
+        sampler = TrainSampler(len(source), global_batch=8, device_batch=device_batch, epochs=1, seed=1)
+        batches: list[TrainBatch] = list(train_loader(source, sampler, preprocess=PREPROCESS, augment=AUGMENT))
+        seen.append(
+            {i: image for batch in batches for i, image in zip(batch.indices.tolist(), batch.images, strict=True)}
+        )
+    for other in seen[1:]:
+        assert other.keys() == seen[0].keys()
+        assert all(torch.equal(other[index], image) for index, image in seen[0].items())
+
+
+def test_workers_write_pictures_where_the_trainer_reads_them(make_pictures: MakePictures) -> None:
+    batch = train_batches(make_pictures(), workers=1)[0]
+    assert batch.images.is_shared()
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_loading_leaves_the_global_random_generators_alone(make_pictures: MakePictures) -> None:
     root = make_pictures()
     random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: NPY002

@@ -1,13 +1,16 @@
 """data/transforms.py: training pictures are timm's, whichever library makes them smaller."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import rand_augment_transform
 
 from hybridvit.config import AugmentSection, Preprocess
 from hybridvit.data.transforms import train_transform
-from hybridvit.runtime import seeded
+from hybridvit.runtime import generators_kept, seed_generators
 
 SIZE = (48, 64)
 
@@ -36,7 +39,8 @@ def both(source: Image.Image, seed: int, interpolation: str, auto_augment: str |
     )
     found = []
     for transform in (train_transform(preprocess, augment), theirs):
-        with seeded(seed):
+        with generators_kept():
+            seed_generators(seed)
             found.append(np.asarray(transform(source)).astype(int))
     return found
 
@@ -65,3 +69,20 @@ def test_augmentation_draws_the_same_numbers_after_the_crop() -> None:
     source = picture(30, 40)
     for seed in range(20):
         np.testing.assert_array_equal(*both(source, seed, "bicubic", auto_augment="rand-m9-mstd0.5-inc1"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_smaller_picture_is_an_ordinary_one_to_every_operation(mode: str) -> None:
+    grey = mode == "L"
+    preprocess = Preprocess(image_size=SIZE, mean=(0.5,) if grey else (0.5,) * 3, std=(0.5,) if grey else (0.5,) * 3)
+    crop = cast(Any, train_transform(preprocess, AugmentSection(crop_scale=(0.9, 1.0)))).transforms[0]
+    small = crop(picture(500, 375, mode))
+    copied = Image.fromarray(np.array(small))
+    assert (small.mode, small.size) == (mode, (SIZE[1], SIZE[0]))
+    for operation in rand_augment_transform("rand-m9-p1", {"img_mean": 128 if grey else (128, 128, 128)}).ops:
+        found = []
+        for source in (small, copied):
+            with generators_kept():
+                seed_generators(0)
+                found.append(np.asarray(operation(source)))
+        np.testing.assert_array_equal(*found)

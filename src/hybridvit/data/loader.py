@@ -1,12 +1,14 @@
 """Batches of tensors from sources of pictures."""
 
+import math
 import signal
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL.Image import Image
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from hybridvit.config import AugmentSection, Preprocess
 from hybridvit.data.decode import MAX_PIXELS, decode
@@ -14,7 +16,7 @@ from hybridvit.data.sampler import Address, TrainSampler
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import Transform, eval_transform, train_transform
 from hybridvit.errors import DataError
-from hybridvit.runtime import seed_for, seeded
+from hybridvit.runtime import generators_kept, seed_for, seed_generators
 
 MAX_REPLACEMENTS = 100
 
@@ -43,38 +45,50 @@ class EvalBatch(NamedTuple):
     broken: torch.Tensor
 
 
-class _TrainSample(NamedTuple):
-    image: torch.Tensor
-    label: int
-    number: int
-    broken: list[int]
+class TrainSet(Dataset[TrainBatch]):
+    """Batches of augmented pictures by their addresses. A broken picture is replaced by the next one that can be read."""
 
-
-class TrainSet(Dataset[_TrainSample]):
-    """Augmented pictures by address. A broken picture is replaced by the next one that can be read."""
-
-    def __init__(self, source: Source, transform: Transform, *, channels: int, max_pixels: int) -> None:
+    def __init__(
+        self, source: Source, transform: Transform, *, image_shape: tuple[int, int, int], max_pixels: int
+    ) -> None:
         self.source = source
         self.transform = transform
-        self.channels = channels
+        self.image_shape = image_shape
         self.max_pixels = max_pixels
 
-    def __getitem__(self, address: Address) -> _TrainSample:
-        index, broken = address.picture, []
-        while True:
+    def __getitem__(self, addresses: Sequence[Address]) -> TrainBatch:
+        channels, height, width = self.image_shape
+        images = _empty_bytes((len(addresses), height, width, channels)).permute(0, 3, 1, 2)
+        indices: list[int] = []
+        broken: list[int] = []
+        with generators_kept():
+            for image, address in zip(images, addresses, strict=True):
+                picture, index = self._read(address.picture, broken)
+                seed_generators(seed_for(*address))
+                image.copy_(self.transform(picture))
+                indices.append(index)
+        labels = [self.source.labels[index] for index in indices]
+        return TrainBatch(images, torch.tensor(labels), torch.tensor(indices), torch.tensor(broken, dtype=torch.int64))
+
+    def _read(self, index: int, broken: list[int]) -> tuple[Image, int]:
+        """The picture, or the next that can be read, with its number; the numbers of the others are added to `broken`."""
+        for _ in range(MAX_REPLACEMENTS + 1):
             name = self.source.name(index)
             try:
-                picture = decode(self.source.read(index), name=name, channels=self.channels, max_pixels=self.max_pixels)
-                break
+                data = self.source.read(index)
+                return decode(data, name=name, channels=self.image_shape[0], max_pixels=self.max_pixels), index
             except (DataError, OSError):
                 broken.append(index)
                 index = (index + 1) % len(self.source)
-                if len(broken) > MAX_REPLACEMENTS:
-                    raise DataError(
-                        f"{name} and the {MAX_REPLACEMENTS} pictures before it cannot be read. Check the data set."
-                    ) from None
-        with seeded(seed_for(*address)):
-            return _TrainSample(self.transform(picture), self.source.labels[index], index, broken)
+        raise DataError(f"{name} and the {MAX_REPLACEMENTS} pictures before it cannot be read. Check the data set.")
+
+
+def _empty_bytes(shape: tuple[int, ...]) -> torch.Tensor:
+    """In a worker process, memory that the trainer sees, too: as torch's own collation does, it saves a copy."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage: Any = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 class EvalSet(Dataset[tuple[torch.Tensor | None, int, int]]):
@@ -110,13 +124,13 @@ def train_loader(
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """TrainBatch by TrainBatch. One iterator serves the whole run: workers go on through the ends of epochs."""
-    channels = preprocess.in_chans
-    dataset = TrainSet(source, train_transform(preprocess, augment), channels=channels, max_pixels=max_pixels)
+    shape = (preprocess.in_chans, *preprocess.image_size)
+    dataset = TrainSet(source, train_transform(preprocess, augment), image_shape=shape, max_pixels=max_pixels)
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        sampler=sampler,
+        batch_size=None,  # a sample is a batch: see TrainSet
         num_workers=workers,
-        collate_fn=_collate_train,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
@@ -161,15 +175,6 @@ def normalize(images: torch.Tensor, preprocess: Preprocess, dtype: torch.dtype =
     rows = images.permute(0, 2, 3, 1).flatten(2).to(dtype)
     rows = rows.sub_(mean * 255).div_(std * 255)
     return rows.unflatten(2, (-1, images.shape[1])).permute(0, 3, 1, 2)
-
-
-def _collate_train(samples: Sequence[_TrainSample]) -> TrainBatch:
-    return TrainBatch(
-        torch.stack([sample.image.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
-        torch.tensor([sample.label for sample in samples]),
-        torch.tensor([sample.number for sample in samples]),
-        torch.tensor([index for sample in samples for index in sample.broken], dtype=torch.int64),
-    )
 
 
 class _EvalCollate:

@@ -17,6 +17,9 @@ from hybridvit.config import AugmentSection, Preprocess
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
+RAW = {"L": "L", "RGB": "RGBX"}
+"""How Pillow keeps pixels in memory, by mode: reading and writing them so is a plain copy."""
+
 
 def eval_transform(preprocess: Preprocess) -> Transform:
     """Picture -> normalised float tensor (C, H, W): what the weights expect."""
@@ -78,10 +81,12 @@ class _FastCrop:
         mode = random.choice(theirs.interpolation) if several else theirs.interpolation
         if mode == InterpolationMode.NEAREST or height * width <= theirs.size[0] * theirs.size[1]:
             return resized_crop(picture, top, left, height, width, theirs.size, mode)
-        pixels = np.array(picture.crop((left, top, left + width, top + height)))
-        tensor = torch.from_numpy(pixels).reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        small = interpolate(tensor, size=theirs.size, mode=mode.value, antialias=True)
-        return Image.fromarray(small[0].permute(1, 2, 0).squeeze(-1).numpy())
+        crop = picture.crop((left, top, left + width, top + height))
+        pixels = torch.frombuffer(bytearray(crop.tobytes("raw", RAW[crop.mode])), dtype=torch.uint8)
+        tensor = pixels.view(1, height, width, -1).permute(0, 3, 1, 2)
+        small = interpolate(tensor, size=theirs.size, mode=mode.value, antialias=True)[0].permute(1, 2, 0)
+        shape = small.shape[1], small.shape[0]
+        return Image.frombytes(crop.mode, shape, small.contiguous().numpy(), "raw", RAW[crop.mode])
 
 
 def _to_tensor(picture: Image.Image) -> torch.Tensor:
