@@ -12,7 +12,7 @@ from hybridvit.deploy.fuse import ABSORBED, RULES, fuse
 from hybridvit.deploy.fused import Chunk
 from hybridvit.deploy.kernels import portable_kernels
 from hybridvit.errors import ConfigError
-from hybridvit.models import catalog, cmt, cvt, position
+from hybridvit.models import catalog, cmt, cvt, layers, position
 from hybridvit.models.backbone import Backbone
 
 MakeModel = Callable[..., Backbone]
@@ -120,7 +120,7 @@ def test_bfloat16_weights_are_folded_before_they_are_rounded(make_model: MakeMod
 def test_every_block_has_a_rule_or_a_reason() -> None:
     blocks = {
         value
-        for module in (cmt, cvt, position)
+        for module in (cmt, cvt, layers, position)
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == module.__name__
     }

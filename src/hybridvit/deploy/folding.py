@@ -42,13 +42,6 @@ def fold_ahead(weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor) -> tu
     )
 
 
-def plus_identity(weight_C133: Tensor) -> Tensor:
-    """The kernel of x + depthwise(x): one added at its centre."""
-    weight_C133 = weight_C133.clone()
-    weight_C133[:, 0, 1, 1] += 1
-    return weight_C133
-
-
 class ShiftedConv(nn.Module):
     """A zero-padded 3x3 convolution of scale * x + shift, then its activation.
 
@@ -64,6 +57,8 @@ class ShiftedConv(nn.Module):
         self, weight: Tensor, bias: Tensor, *, scale: Tensor, shift: Tensor, groups: int = 1, activation: Activation
     ) -> None:
         super().__init__()
+        self.weight, self.bias, self.scale, self.shift = weight, bias, scale, shift
+        """As given, in the type of the folding: a graph for another runtime folds differently."""
         per_channel = (-1, 1, 1, 1) if groups > 1 else (1, -1, 1, 1)
         taps_O133 = (weight * shift.view(per_channel)).sum(dim=1, keepdim=True)
         all_taps_O = taps_O133.sum(dim=(1, 2, 3))

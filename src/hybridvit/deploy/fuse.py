@@ -9,7 +9,7 @@ from torch import nn
 from hybridvit.deploy import fused_cmt, fused_cvt
 from hybridvit.deploy.fused import Fused
 from hybridvit.errors import ConfigError
-from hybridvit.models import cmt, cvt
+from hybridvit.models import cmt, cvt, layers
 from hybridvit.models.position import PositionBias
 
 RULES: dict[type[nn.Module], type[nn.Module]] = {
@@ -35,7 +35,11 @@ ABSORBED: dict[type[nn.Module], str] = {
     cmt.LocalConv: "its residual joins the kernel, its BatchNorm the next convolution: InvertedResidualFFN",
     cvt.ConvEmbed: "a convolution and a LayerNorm: Stage",
     cvt.ConvProjection: "its BatchNorm folds into the depthwise convolution: Attention",
-    cvt.QuickGELU: "is silu, its constants in the layers around it: Mlp",
+    layers.Linear: "a 1x1 convolution, wherever it stands",
+    layers.BatchNorm2d: "folds into the convolution before or behind it",
+    layers.GELU: "joins the convolution before it",
+    layers.ResidualDepthwise: "one convolution, as it was: Block, InvertedResidualFFN",
+    layers.QuickGELU: "is silu, its constants in the layers around it: Mlp",
 }
 """Blocks without a fused form of their own, and what takes them over."""
 

@@ -18,13 +18,13 @@ from hybridvit.deploy.folding import (
     ShiftedConv,
     fold_ahead,
     fold_behind,
-    plus_identity,
     scale_and_shift,
     weight_and_bias,
 )
 from hybridvit.deploy.fused import Fused
 from hybridvit.deploy.kernels import Activation, Conv, as_tokens, attention, linear
 from hybridvit.models import cmt, position
+from hybridvit.models.layers import plus_identity
 from hybridvit.models.position import Grid, PositionBias
 
 _GELU: dict[str, Activation] = {"none": "gelu", "tanh": "gelu_tanh"}
@@ -75,7 +75,7 @@ class LightweightAttention(nn.Module):
         if self.position is not None:
             bias_hNM = self.position(grid)
         y_BNC = attention(q_BNC, k_BMC, v_BMC, heads=self.heads, bias_hNM=bias_hNM)
-        return self.proj(y_BNC.transpose(1, 2).unflatten(2, grid), residual_BCHW)
+        return self.proj(y_BNC.unflatten(1, grid).permute(0, 3, 1, 2), residual_BCHW)
 
 
 def _reduction(reduce: cmt.KeyValueReduction) -> tuple[nn.Module, Tensor]:
@@ -146,7 +146,7 @@ class InvertedResidualFFN(nn.Module):
         weight, bias = weight_and_bias(ffn.local.conv)
         scale, shift = scale_and_shift(ffn.expand.norm)
         outer_scale, outer_shift = scale_and_shift(ffn.local.norm)
-        self.adds_behind = ffn.local.residual == "outside"
+        self.adds_behind = ffn.local.adds_behind
         if self.adds_behind:
             self.register_buffer("scale", scale[:, None, None])
             self.register_buffer("outer_scale", outer_scale[:, None, None])

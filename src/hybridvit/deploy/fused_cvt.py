@@ -15,6 +15,7 @@ from hybridvit.deploy.folding import fold_behind, weight_and_bias
 from hybridvit.deploy.fused import Fused
 from hybridvit.deploy.kernels import Conv, as_map, as_tokens, attention, linear
 from hybridvit.models import cvt
+from hybridvit.models.layers import QuickGELU
 from hybridvit.models.position import Grid
 
 
@@ -40,8 +41,7 @@ class Attention(nn.Module):
             for dense, conv in ((self.q, self.q_conv), (self.k, self.k_conv), (self.v, self.v_conv))
         )
         y_BNC = attention(q, k, v, heads=self.heads)
-        self.proj(as_map(y_BNC), as_map(residual_BNC))
-        return residual_BNC
+        return as_tokens(self.proj(as_map(y_BNC), as_map(residual_BNC)))
 
 
 def _depthwise(projection: cvt.ConvProjection) -> Conv:
@@ -61,7 +61,7 @@ class Mlp(nn.Module):
     def __init__(self, mlp: cvt.Mlp) -> None:
         super().__init__()
         (weight1, bias1), (weight2, bias2) = weight_and_bias(mlp.fc1), weight_and_bias(mlp.fc2)
-        if isinstance(mlp.act, cvt.QuickGELU):
+        if isinstance(mlp.act, QuickGELU):
             self.fc1 = linear(weight1 * 1.702, bias1 * 1.702, activation="silu")
             weight2 = weight2 / 1.702
         else:
@@ -69,8 +69,7 @@ class Mlp(nn.Module):
         self.fc2 = linear(weight2, bias2)
 
     def forward(self, x_BNC: Tensor, residual_BNC: Tensor) -> Tensor:
-        self.fc2(self.fc1(as_map(x_BNC)), as_map(residual_BNC))
-        return residual_BNC
+        return as_tokens(self.fc2(self.fc1(as_map(x_BNC)), as_map(residual_BNC)))
 
 
 class Block(nn.Module):
@@ -122,13 +121,13 @@ class FusedCvT(Fused):
     def front(self, x_BCHW: Tensor) -> Tensor:
         for stage in self.stages[: self.cut]:
             x_BNC, grid = stage(x_BCHW)
-            x_BCHW = x_BNC.transpose(1, 2).unflatten(2, grid)
+            x_BCHW = x_BNC.unflatten(1, grid).permute(0, 3, 1, 2)
         return x_BCHW
 
     def back(self, x_BCHW: Tensor) -> Tensor:
         for stage in self.stages[self.cut :]:
             x_BNC, grid = stage(x_BCHW)
-            x_BCHW = x_BNC[:, x_BNC.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
+            x_BCHW = x_BNC[:, x_BNC.shape[1] - grid[0] * grid[1] :].unflatten(1, grid).permute(0, 3, 1, 2)
         if self.global_pool == "token":
             x_BNC = x_BNC[:, :1]
         x_BNC = self.norm(x_BNC)

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybridvit.models.layers import is_plain
+
 _fused = True
 _recorder: Callable[[Tensor], None] | None = None
 
@@ -61,7 +63,8 @@ def attend(
         bias_hNM = bias_hNM.to(q_BhNd.dtype)  # autocast leaves parameters in float32; the kernels want one dtype
     if _recorder is not None:
         _recorder(_weights(q_BhNd, k_BhMd, scale, bias_hNM).detach())
-    if _fused:
+    few_keys = is_plain(q_BhNd) and k_BhMd.shape[2] <= k_BhMd.shape[3]  # written out is faster: weights smaller than queries
+    if _fused and not few_keys:
         y_BhNd = F.scaled_dot_product_attention(
             q_BhNd, k_BhMd, v_BhMd, attn_mask=bias_hNM, dropout_p=dropout, scale=scale
         )
@@ -72,9 +75,9 @@ def attend(
 
 def _weights(q_BhNd: Tensor, k_BhMd: Tensor, scale: float, bias_hNM: Tensor | None) -> Tensor:
     """softmax(q k^T * scale + bias). Shape: -> (B, h, N, M)."""
-    score_BhNM = q_BhNd @ k_BhMd.transpose(-2, -1) * scale
+    score_BhNM = (q_BhNd * scale) @ k_BhMd.transpose(-2, -1)
     if bias_hNM is not None:
-        score_BhNM = score_BhNM + bias_hNM
+        score_BhNM = score_BhNM.add_(bias_hNM)
     return score_BhNM.softmax(dim=-1)
 
 

@@ -26,6 +26,7 @@ from hybridvit.models import position
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CMTConfig
+from hybridvit.models.layers import GELU, BatchNorm2d, Linear, ResidualDepthwise, add_to
 from hybridvit.models.position import Grid, PositionBias
 
 
@@ -38,8 +39,8 @@ class ConvActNorm(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, kernel: int, *, stride: int = 1, gelu: str | None = None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2)
-        self.act = nn.Identity() if gelu is None else nn.GELU(approximate=gelu)
-        self.norm = nn.BatchNorm2d(dim_out)
+        self.act = nn.Identity() if gelu is None else GELU(approximate=gelu)
+        self.norm = BatchNorm2d(dim_out)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.norm(self.act(self.conv(x_BCHW)))
@@ -72,10 +73,10 @@ class LightweightAttention(nn.Module):
         super().__init__()
         dim, self.heads, self.reduction = cfg.dims[stage], cfg.heads[stage], cfg.reductions[stage]
         self.scale, self.attn_drop = (dim // self.heads) ** -0.5, attn_drop
-        self.q = nn.Linear(dim, dim, bias=cfg.qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=cfg.qkv_bias)
+        self.q = Linear(dim, dim, bias=cfg.qkv_bias)
+        self.kv = Linear(dim, 2 * dim, bias=cfg.qkv_bias)
         self.reduce = KeyValueReduction(cfg, dim, self.reduction) if self.reduction > 1 else None
-        self.proj = nn.Linear(dim, dim, bias=cfg.proj_bias)
+        self.proj = Linear(dim, dim, bias=cfg.proj_bias)
         self.proj_drop = nn.Dropout(proj_drop)
         self.position: PositionBias | None = None
         if cfg.position not in (None, "table"):
@@ -101,7 +102,7 @@ class KeyValueReduction(nn.Module):
         dense = cfg.reduce == "dense_ln"
         bias = dense or cfg.qkv_bias
         self.conv = nn.Conv2d(dim, dim, reduction, reduction, groups=1 if dense else dim, bias=bias)
-        self.norm = nn.BatchNorm2d(dim) if cfg.reduce == "depthwise_bn" else LayerNorm2d(dim, eps=1e-5)
+        self.norm = BatchNorm2d(dim) if cfg.reduce == "depthwise_bn" else LayerNorm2d(dim, eps=1e-5)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.norm(self.conv(x_BCHW))
@@ -115,15 +116,14 @@ class LocalConv(nn.Module):
 
     def __init__(self, dim: int, *, residual: str, gelu: str) -> None:
         super().__init__()
-        self.residual = residual
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.act = nn.GELU(approximate=gelu)
-        self.norm = nn.BatchNorm2d(dim)
+        self.adds_behind = residual == "outside"
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if self.adds_behind else ResidualDepthwise(dim)
+        self.act = GELU(approximate=gelu)
+        self.norm = BatchNorm2d(dim)
 
     def forward(self, x_BDHW: Tensor) -> Tensor:
-        if self.residual == "inside":
-            return self.norm(self.act(self.conv(x_BDHW) + x_BDHW))
-        return x_BDHW + self.norm(self.act(self.conv(x_BDHW)))
+        y_BDHW = self.norm(self.act(self.conv(x_BDHW)))
+        return add_to(x_BDHW, y_BDHW) if self.adds_behind else y_BDHW
 
 
 class InvertedResidualFFN(nn.Module):
@@ -157,7 +157,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         dim = cfg.dims[stage]
-        self.lpu = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.lpu = ResidualDepthwise(dim)
         self.norm1 = LayerNorm2d(dim, eps=cfg.block_eps)
         self.attn = LightweightAttention(cfg, stage, grid, attn_drop=attn_drop, proj_drop=proj_drop)
         self.norm2 = LayerNorm2d(dim, eps=cfg.block_eps)
@@ -166,9 +166,9 @@ class Block(nn.Module):
         self.drop_path2 = DropPath(drop_path)
 
     def forward(self, x_BCHW: Tensor, bias_hNM: Tensor | None) -> Tensor:
-        x_BCHW = x_BCHW + self.lpu(x_BCHW)
-        x_BCHW = x_BCHW + self.drop_path1(self.attn(self.norm1(x_BCHW), bias_hNM))
-        return x_BCHW + self.drop_path2(self.ffn(self.norm2(x_BCHW)))
+        x_BCHW = self.lpu(x_BCHW)
+        x_BCHW = add_to(x_BCHW, self.drop_path1(self.attn(self.norm1(x_BCHW), bias_hNM)))
+        return add_to(x_BCHW, self.drop_path2(self.ffn(self.norm2(x_BCHW))))
 
 
 class Stage(nn.Module):
@@ -243,7 +243,7 @@ class Head(nn.Module):
             self.linear = nn.Linear(cfg.dims[-1], cfg.head_width)
         else:
             self.conv = nn.Conv2d(cfg.dims[-1], cfg.head_width, 1)
-            self.norm = nn.BatchNorm2d(cfg.head_width)
+            self.norm = BatchNorm2d(cfg.head_width)
             self.act = nn.SiLU() if cfg.head == "conv_bn_silu" else nn.GELU()
         self.drop = nn.Dropout(drop_rate)
         self.fc = nn.Linear(cfg.head_width, num_classes) if num_classes else nn.Identity()

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
@@ -23,16 +22,7 @@ from hybridvit.errors import ConfigError
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CvTConfig
-
-
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), written as silu so that backward keeps one tensor instead of two.
-
-    Shape: any -> same. Source: cls_cvt.py, QuickGELU.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(1.702 * x) / 1.702
+from hybridvit.models.layers import GELU, BatchNorm2d, Linear, QuickGELU, add_to
 
 
 class ConvEmbed(nn.Module):
@@ -63,8 +53,8 @@ class ConvProjection(nn.Module):
     def __init__(self, dim: int, *, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
-        self.norm = nn.BatchNorm2d(dim)
-        self.linear = nn.Linear(dim, dim)
+        self.norm = BatchNorm2d(dim)
+        self.linear = Linear(dim, dim)
 
     def forward(self, x_BCHW: Tensor, cls_B1C: Tensor | None) -> Tensor:
         x_BMC = self.norm(self.conv(x_BCHW)).permute(0, 2, 3, 1).flatten(1, 2)
@@ -86,7 +76,7 @@ class Attention(nn.Module):
         self.q = ConvProjection(dim, stride=1)
         self.k = ConvProjection(dim, stride=2)
         self.v = ConvProjection(dim, stride=2)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -104,9 +94,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, activation: str, drop: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.act = QuickGELU() if activation == "quick_gelu" else GELU()
+        self.fc2 = Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
@@ -130,10 +120,10 @@ class Block(nn.Module):
         self.drops_sum = cfg.drop_path == "transformers"
 
     def forward(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
-        x_BNC = x_BNC + self.drop_path(self.attn(self.norm1(x_BNC), grid))
+        x_BNC = add_to(x_BNC, self.drop_path(self.attn(self.norm1(x_BNC), grid)))
         if self.drops_sum:
-            return self.drop_path(x_BNC + self.mlp(self.norm2(x_BNC)))
-        return x_BNC + self.drop_path(self.mlp(self.norm2(x_BNC)))
+            return self.drop_path(add_to(x_BNC, self.mlp(self.norm2(x_BNC))))
+        return add_to(x_BNC, self.drop_path(self.mlp(self.norm2(x_BNC))))
 
 
 class Stage(nn.Module):
