@@ -257,7 +257,8 @@ class DistillSection:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSection:
-    """How the run is carried out. No field changes what is computed (compile: beyond rounding); all may differ on resume."""
+    """How the run is carried out. No field changes what is computed (compile, fsdp: beyond rounding); a resumed run may
+    differ in all."""
 
     workers: int = 2
     """Processes that decode and augment."""
@@ -269,6 +270,8 @@ class RunSection:
     """Save the state at least this often; it is also saved after every evaluation."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    fsdp: bool = False
+    """Split weights, gradients and optimizer over the processes (FSDP2), for models too large for each to hold whole."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where the metrics go, too. wandb stays offline unless WANDB_MODE says otherwise."""
 

@@ -1,7 +1,12 @@
 """A run small enough to be trained in a second, with everything random switched on."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +17,8 @@ from hybridvit.train.run import Run
 from hybridvit.train.setup import prepare
 
 PrepareRun = Callable[..., Run]
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+ReadMetrics = Callable[[Path], list[dict[str, float]]]
 
 SMALL = (
     "global_batch=12",
@@ -25,6 +32,20 @@ SMALL = (
     "schedule.warmup_epochs=1",
     "run.eval_epochs=2",
     "run.log_steps=2",
+    "run.save_minutes=0",
+)
+
+RANKS = (
+    "precision=float64",
+    "global_batch=12",
+    "device_batch=3",
+    "mix.mixup=0",
+    "model.drop_path_rate=0.2",
+    "augment.erasing=0.5",
+    "schedule.epochs=4",
+    "schedule.warmup_epochs=1",
+    "run.eval_epochs=2",
+    "run.log_steps=1",
     "run.save_minutes=0",
 )
 
@@ -42,3 +63,32 @@ def prepare_run(make_pictures: Callable[..., Path], tmp_path: Path) -> PrepareRu
         return prepare(recipe, read_splits(data), out=tmp_path / name, device=torch.device("cpu"), **options)
 
     return make
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """launch({"data": ..., "out": ...}, ..., processes=2): train in several processes; ranks.py says what a run may be."""
+
+    def start(*runs: dict[str, Any], processes: int) -> subprocess.CompletedProcess[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *(launcher if processes > 1 else []), str(Path(__file__).with_name("ranks.py"))]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        arguments = [
+            json.dumps([{"overrides": [*RANKS, *run.pop("overrides", ())], **run} for run in runs], default=str)
+        ]
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment
+        )
+
+    return start
+
+
+@pytest.fixture
+def read_metrics() -> ReadMetrics:
+    """The figures of each line of a run's metrics.jsonl."""
+
+    def read(out: Path) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if value is not None} for line in lines]
+
+    return read

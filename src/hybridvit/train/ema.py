@@ -9,8 +9,9 @@ from hybridvit.config import EmaSection
 class Ema:
     """The averaged copy of a model, BatchNorm's statistics included."""
 
-    def __init__(self, model: nn.Module, section: EmaSection) -> None:
-        self.average = ModelEmaV3(model, decay=section.decay, use_warmup=section.warmup)
+    def __init__(self, model: nn.Module, section: EmaSection, *, foreach: bool = True) -> None:
+        """foreach: update all tensors at once, which pieces of tensors beside whole ones (a sharded model) do not allow."""
+        self.average = ModelEmaV3(model, decay=section.decay, use_warmup=section.warmup, foreach=foreach)
 
     @property
     def model(self) -> nn.Module:

@@ -1,6 +1,7 @@
 """Evaluation during training, and the files it leaves."""
 
 import numpy as np
+import torch
 
 from hybridvit.data.loader import eval_loader
 from hybridvit.errors import CheckpointError, DataError
@@ -13,6 +14,8 @@ from hybridvit.evaluate.run_page import run_page
 from hybridvit.runtime import environment
 from hybridvit.train.precise import measure_batchnorm
 from hybridvit.train.run import Run
+from hybridvit.train.setup import build_model
+from hybridvit.train.shard import gathered, is_sharded, whole_weights
 from hybridvit.weights import checkpoint
 
 
@@ -32,7 +35,9 @@ def judge(run: Run) -> Metrics:
         rank=ranks.rank,
         world=ranks.world,
     )
-    result = merge(ranks.gather(evaluate(run.judged, loader, precision=run.recipe.precision)))
+    with gathered(run.judged):
+        share = evaluate(run.judged, loader, precision=run.recipe.precision)
+    result = merge(ranks.gather(share))
     metrics, num_broken = result.metrics, len(result.broken)
     counters.broken = set().union(*ranks.gather(counters.broken))
     figures = {"top1": metrics.top1, "top5": metrics.top5, "test_loss": metrics.loss, "images": metrics.images}
@@ -77,12 +82,18 @@ def leave_report(run: Run, result: Result) -> None:
 
 def export(run: Run, name: str) -> None:
     """Write NAME.safetensors: weights, class names, preprocessing and recipe. A full disk is reported, not fatal."""
+    model = run.judged
+    weights = whole_weights(model) if is_sharded(model) else None
     if not run.ranks.is_first:
         return
+    if weights:
+        with torch.device("meta"):
+            model = build_model(run.recipe, num_classes=len(run.splits.test.class_names))
+        model.load_state_dict(weights, assign=True)
     try:
         checkpoint.save(
             run.out / f"{name}.safetensors",
-            run.judged,
+            model,
             label_names=run.splits.test.class_names,
             preprocess=run.recipe.preprocess,
             recipe=run.recipe.to_dict(),

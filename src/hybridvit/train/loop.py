@@ -20,6 +20,7 @@ from hybridvit.train.judge import export, judge
 from hybridvit.train.mishaps import explained
 from hybridvit.train.mix import loss_of
 from hybridvit.train.run import Run
+from hybridvit.train.shard import clip_gradients
 
 
 @dataclass
@@ -61,7 +62,7 @@ def fit(run: Run) -> Stop:
                     run.scaler.scale(loss / len(run.chunks)).backward()
                 loss_sum += loss.detach() / (len(run.chunks) * ranks.world)
             run.scaler.unscale_(run.optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.optimizer.clip_norm or float("inf"))
+            norm = clip_gradients(run.model, recipe.optimizer.clip_norm or math.inf)
             requests = torch.tensor([bool(stop.signal), time.monotonic() - saved_at > 60 * recipe.run.save_minutes])
             mean_loss, spoilt, *asked = ranks.sum([loss_sum, guard.spoilt(loss_sum, norm), *requests.to(run.device)])
             stop_now, save_now = bool(asked[0]), bool(asked[1])

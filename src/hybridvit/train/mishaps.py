@@ -24,6 +24,11 @@ def explained(run: Run) -> Iterator[None]:
                 f"A process that loads pictures died: {error}\nMost often the machine's memory is full: use fewer with "
                 f"--set run.workers={max(run.recipe.run.workers // 2, 0)}. {_resume(run)}"
             ) from error
+        if "mixed torch.Tensor and DTensor" in str(error):
+            raise TrainingError(
+                f"optimizer.name={run.recipe.optimizer.name} cannot work on pieces of weights ({error}). Choose another, "
+                "such as adamw, lamb or sgd, or leave run.fsdp off."
+            ) from error
         if run.ranks.world > 1 and _is_lost_rank(error):
             raise TrainingError(
                 f"Rank {run.ranks.rank} lost another of the {run.ranks.world} ranks: it was killed, or failed with a "

@@ -8,12 +8,14 @@ from typing import IO, Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
 from hybridvit.config import Recipe
 from hybridvit.data.source import Splits
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.train.ema import Ema
+from hybridvit.train.shard import fill, is_sharded
 
 
 def claim(out: Path) -> IO[str]:
@@ -76,16 +78,23 @@ def check_same_run(saved: dict[str, Any], recipe: Recipe, splits: Splits, *, dev
 
 
 def restore(
-    saved: dict[str, Any], *, model: nn.Module, optimizer: Optimizer, ema: Ema | None, scaler: torch.amp.GradScaler
+    saved: dict[str, Any],
+    *,
+    model: nn.Module,
+    optimizer: Optimizer,
+    ema: Ema | None,
+    scaler: torch.amp.GradScaler,
 ) -> None:
     """Load the tensors of Run.state(). Raises CheckpointError when another version's model wrote them."""
     try:
+        if "pieces" in saved or is_sharded(model):
+            fill(saved, model=model, optimizer=optimizer, ema=ema.model if ema else None)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         if ema:
             ema.model.load_state_dict(saved["ema"])
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
         raise CheckpointError(f"The saved state does not fit this version's model: {error}") from error
 
 

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -19,6 +20,7 @@ from hybridvit.train.mix import Mixer
 from hybridvit.train.modes import Modes
 from hybridvit.train.optim import Schedule
 from hybridvit.train.progress import Reporter
+from hybridvit.train.shard import is_sharded, save_shards
 from hybridvit.train.state import Counters, save_state
 from hybridvit.train.teacher import Teacher
 
@@ -68,8 +70,11 @@ class Run:
 
     def shares_gradients(self, chunk: int) -> AbstractContextManager[None]:
         """Ranks exchange gradients in the backward pass of a step's last chunk only."""
-        if isinstance(self.net, DistributedDataParallel) and chunk != self.chunks[-1]:
+        is_last = chunk == self.chunks[-1]
+        if isinstance(self.net, DistributedDataParallel) and not is_last:
             return self.net.no_sync()
+        if isinstance(self.net, FSDPModule):
+            self.net.set_requires_gradient_sync(is_last)
         return nullcontext()
 
     def log(self, *, lr: float, grad_norm: float) -> None:
@@ -97,13 +102,13 @@ class Run:
     def save(self) -> None:
         """Write the state. A full disk is reported, not fatal: the older states are intact, and the next try may fit."""
         self.counters.broken = set().union(*self.ranks.gather(self.counters.broken))
-        if self.ranks.is_first:
-            try:
+        try:
+            if is_sharded(self.model):
+                save_shards(self.out, self.counters.step, self.state(), self.ranks)
+            elif self.ranks.is_first:
                 save_state(self.out, self.counters.step, self.state())
-            except OSError as error:
-                self.reporter.say(
-                    f"Warning: step {self.counters.step} is not saved ({error}). Make room in {self.out}."
-                )
+        except OSError as error:
+            self.reporter.say(f"Warning: step {self.counters.step} is not saved ({error}). Make room in {self.out}.")
 
     def close(self) -> None:
         """Let another process train in this folder."""

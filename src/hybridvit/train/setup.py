@@ -1,12 +1,13 @@
 """From a recipe and a data set to everything the loop needs, freshly begun or exactly resumed."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hybridvit.config import Recipe
@@ -24,6 +25,7 @@ from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.progress import Reporter
 from hybridvit.train.resume import check_room, check_same_run, claim, restore
 from hybridvit.train.run import Run
+from hybridvit.train.shard import is_sharded, shard
 from hybridvit.train.sinks import open_sinks
 from hybridvit.train.state import Counters, list_states, load_newest_state, sweep
 from hybridvit.train.teacher import Teacher
@@ -57,11 +59,12 @@ def prepare(
         lock = on_error.enter_context(claim(out)) if ranks.is_first else None
         if ranks.is_first:
             sweep(out)
+        ranks.wait()  # until the folder is there
         if not resume and (list_states(out) or (out / "metrics.jsonl").exists()):
             raise TrainingError(
                 f"{out} already holds a run. Continue it with --resume, or choose another folder (--out)."
             )
-        saved = load_newest_state(out, reporter.say) if resume else None
+        saved = load_newest_state(out, reporter.say, ranks) if resume else None
 
         model = build_model(recipe, num_classes=num_classes).to(device)
         if device.type == "cuda":
@@ -71,6 +74,11 @@ def prepare(
         if init and not saved:
             start_from(model, init, say=reporter.say)
         freeze(model, recipe.model.freeze)
+        sharded = recipe.run.fsdp and ranks.world > 1
+        ema = Ema(model, recipe.ema, foreach=not sharded) if recipe.ema.decay else None
+        if sharded:
+            for each in (model, ema.model) if ema else (model,):
+                shard(each, device=device, ranks=ranks)
         optimizer = create_optimizer(model, recipe.optimizer)
         sampler_options: dict[str, Any] = {
             "global_batch": recipe.global_batch,
@@ -82,7 +90,6 @@ def prepare(
         }
         steps_per_epoch = TrainSampler(len(splits.train), epochs=1, **sampler_options).steps_per_epoch
         schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=steps_per_epoch)
-        ema = Ema(model, recipe.ema) if recipe.ema.decay else None
         scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         check_room(out, model, has_ema=ema is not None)
         counters = Counters()
@@ -190,8 +197,25 @@ def _with_synchronised_batchnorm(model: nn.Module, device: torch.device) -> nn.M
 
 def _net(model: nn.Module, recipe: Recipe, device: torch.device, ranks: Ranks) -> nn.Module:
     net = model
-    if ranks.world > 1:
+    if ranks.world > 1 and not is_sharded(model):
+        _name_strides_alike(model)
         net = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
     if recipe.run.compile:
         net.compile()
     return net
+
+
+def _name_strides_alike(model: nn.Module) -> None:
+    """Give gradients the numbers of their weights' strides, not only the same places in memory.
+
+    Where an axis has length 1, as in a depthwise weight, its stride means nothing and may be any number. Autograd's is not
+    the weight's there; DistributedDataParallel compares numbers, and warns.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad and 1 in weight.shape:
+            weight.register_hook(partial(_with_strides, strides=weight.stride()))
+
+
+def _with_strides(grad: Tensor, *, strides: tuple[int, ...]) -> Tensor:
+    same = all(a == b for a, b, size in zip(grad.stride(), strides, grad.shape, strict=True) if size > 1)
+    return grad.as_strided(grad.shape, strides) if same else grad

@@ -1,12 +1,14 @@
 """The whole state of a run on disk: saved so that no moment is a bad one to be killed at.
 
-A state is written under a temporary name, flushed, and renamed; its sha256 stands beside it before it appears. The two
-newest are kept. Reading takes the newest whose sum agrees. Learning rate, order of the pictures, augmentation, mixing
-and drop path need no state: they are functions of the step.
+A state is a file, state-STEP.pt, or where the ranks share out the weights a folder, state-STEP/ (shard.py). It is
+written under a temporary name, flushed, and renamed; its sha256 is there before it appears. The two newest are kept.
+Reading takes the newest whose sum agrees. Learning rate, order of the pictures, augmentation, mixing and drop path need
+no state: they are functions of the step.
 """
 
 import hashlib
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +18,11 @@ import torch
 
 from hybridvit.errors import CheckpointError
 from hybridvit.files import replacing
+from hybridvit.runtime import ALONE, Ranks
 
 KEEP = 2
+REST = "rest.pt"
+SUMS = "sha256"
 
 
 @dataclass
@@ -59,32 +64,44 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
                 torch.save(state, file)
             except RuntimeError as error:  # torch's way of passing on a failed write
                 raise OSError(str(error)) from error
-        with temporary.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         with replacing(_sum_path(path)) as sum_file:
-            sum_file.write_text(f"{digest}  {path.name}\n")
-    for old in list_states(folder)[KEEP:]:
-        old.unlink()
-        _sum_path(old).unlink(missing_ok=True)
+            sum_file.write_text(f"{sha256(temporary)}  {path.name}\n")
+    drop_old_states(folder)
     return path
 
 
 def list_states(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted(folder.glob("state-*.pt"), reverse=True)
+    return sorted([*folder.glob("state-*.pt"), *folder.glob("state-*/")], reverse=True)
 
 
-def load_newest_state(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """Read the newest undamaged state; None when there is none at all.
+def drop_old_states(folder: Path) -> None:
+    for old in list_states(folder)[KEEP:]:
+        remove_state(old)
+
+
+def remove_state(path: Path) -> None:
+    """Remove a state, whole or not, that may not be there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+        _sum_path(path).unlink(missing_ok=True)
+
+
+def load_newest_state(folder: Path, warn: Callable[[str], None], ranks: Ranks = ALONE) -> dict[str, Any] | None:
+    """Read the newest undamaged state; None when there is none at all. Of a folder, all but the tensors: see "pieces".
 
     Raises:
         CheckpointError: there are states, and every one is damaged.
     """
-    paths = list_states(folder)
+    paths = ranks.gather(list_states(folder))[0]
     for path in paths:
-        problem = _problem(path)
+        problem = next(filter(None, ranks.gather(_problem(path, ranks))), None)
         if problem is None:
             try:
+                if path.is_dir():
+                    return torch.load(path / REST, map_location="cpu", weights_only=True) | {"pieces": path}
                 return torch.load(path, map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
                 problem = str(error).splitlines()[0]
@@ -98,20 +115,32 @@ def sweep(folder: Path) -> None:
     """Remove what a killed run left half-written."""
     for path in [*folder.glob(".*.state-*.pt*"), *folder.glob(".*.safetensors")]:
         path.unlink(missing_ok=True)
+    for path in folder.glob(".state-*"):
+        remove_state(path)
     for path in folder.glob("state-*.pt.sha256"):
         if not path.with_suffix("").exists():
             path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path, ranks: Ranks) -> str | None:
+    """What is wrong with a state, as far as this rank looks: of a folder's files each rank reads every world-th."""
+    sums = path / SUMS if path.is_dir() else _sum_path(path)
     try:
-        expected = _sum_path(path).read_text().split()[0]
-    except (OSError, IndexError):
-        return "its .sha256 is missing"
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if found == expected else "its sha256 does not agree"
+        lines = [line.split() for line in sums.read_text().splitlines()]
+        if not lines:
+            return f"its {SUMS} is empty"
+        for digest, name in lines[ranks.rank :: ranks.world] if path.is_dir() else lines:
+            if sha256(sums.with_name(name)) != digest:
+                return f"the sha256 of {name} does not agree" if path.is_dir() else "its sha256 does not agree"
+    except (OSError, ValueError) as error:
+        return f"its sums cannot be checked: {error}"
+    return None
