@@ -40,7 +40,10 @@ def test_print_shows_recipe_and_schedule_without_training(
     [
         (["digits"], "ConfigError: --data DIR is missing"),
         (["digitz", "--data", "x"], "ConfigError: digitz is neither a recipe nor a file; the nearest recipe is digits"),
-        (["digits", "--data", "nowhere"], "DataError: nowhere does not exist"),
+        (
+            ["digits", "--data", "nowhere"],
+            "DataError: nowhere does not exist. Expected nowhere/train/CLASS/PICTURE.jpg and nowhere/test/CLASS/PICTURE.jpg",
+        ),
         (["digits", "--data", "x", "--set", "lr=1"], "ConfigError: --set lr=1: lr is unknown"),
     ],
 )
@@ -51,6 +54,11 @@ def test_mistakes_are_one_clear_message_and_exit_code_2(
     captured = capsys.readouterr()
     assert captured.err.startswith(message)
     assert "Traceback" not in captured.err
+
+
+def test_an_empty_folder_is_told_what_belongs_into_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "--data", str(tmp_path)]) == 2
+    assert f"{tmp_path} is empty. Expected {tmp_path}/train/CLASS/PICTURE.jpg" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_refused(

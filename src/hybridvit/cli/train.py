@@ -38,13 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.config import load_recipe
-    from hybridvit.errors import ConfigError
+    from hybridvit.errors import ConfigError, DataError
 
     if args.val_split:
         args.set.append(f"data.val_split={args.val_split}")
     recipe = load_recipe(args.recipe, args.set)
     if args.data is None and not args.print:
         raise ConfigError("--data DIR is missing: the folder with train/CLASS/*.jpg and test/CLASS/*.jpg.")
+    if args.data and (not args.data.exists() or (args.data.is_dir() and not any(args.data.iterdir()))):
+        state = "is empty" if args.data.exists() else "does not exist"
+        raise DataError(
+            f"{args.data} {state}. Expected {args.data}/train/CLASS/PICTURE.jpg and {args.data}/test/CLASS/PICTURE.jpg, "
+            "or a list file, .zip, tar shards or saved Hugging Face data set (docs/data.md)."
+        )
 
     from hybridvit.data.opening import open_splits
     from hybridvit.train.setup import describe, prepare
@@ -92,7 +98,6 @@ def run(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace, out: Path) -> str:
     """The command line that began this run."""
     words = ["hybridvit train", args.recipe, f"--data {args.data}", f"--out {out}"]
-    words += [f"--root {args.root}"] if args.root else []
     words += [f"--root {args.root}"] if args.root else []
     words += [f"--set {' '.join(args.set)}"] if args.set else []
     words += [f"--device {args.device}"] if args.device != "auto" else []
