@@ -1,12 +1,14 @@
 """Every published recipe for a few steps on generated pictures of ImageNet's shape: 1,000 classes, 500 x 375 JPEGs.
 
     python benchmarks/recipes.py [--steps 3] [--only cvt_13 cmt_s] [--batch 8] [--device-batch 2] [--whole-batch]
+        [--own-precision]
 
-The recipes run as they are, precision included, but for the batch, which asks for more devices than there are: --batch
-pictures per step in passes of --device-batch, so that every recipe accumulates. --whole-batch keeps the recipe's own
-batch, in as many passes as it takes. A recipe that begins with weights gets untrained ones for 22 classes at the
-architecture's own size, so that head and resolution change as with a real file. It shows that each recipe starts, steps
-and stays finite, and what a step costs; it says nothing about accuracy.
+The recipes run as they are, but for the batch, which asks for more devices than there are: --batch pictures per step in
+passes of --device-batch, so that every recipe accumulates; and for 16-bit precision, which CPUs imitate slowly.
+--whole-batch keeps the recipe's own batch, in as many passes as it takes; --own-precision its 16 bits. A recipe that begins
+with weights gets untrained ones for 22 classes at the architecture's own size, so that head and resolution change as with
+a real file. It shows that each recipe starts, steps and stays finite, and what a step costs; it says nothing about
+accuracy.
 """
 
 import argparse
@@ -89,11 +91,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device-batch", type=int, default=2)
     parser.add_argument("--whole-batch", action="store_true")
+    parser.add_argument("--own-precision", action="store_true")
     parser.add_argument("--only", nargs="+", default=recipe_names())
     args = parser.parse_args()
     overrides = [f"device_batch={args.device_batch}"]
     if not args.whole_batch:
         overrides.append(f"global_batch={args.batch}")
+    if not args.own_precision:
+        overrides.append("precision=float32")
     with tempfile.TemporaryDirectory() as folder:
         data = write_tree(Path(folder) / "tree", pictures=5 if args.whole_batch else 2)
         for name in args.only:

@@ -1,5 +1,6 @@
 """hybridvit explain: one command from a picture and a checkpoint to maps."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,9 +99,9 @@ def test_what_cannot_be_drawn_says_why(
 
 
 def test_a_file_that_is_no_picture_is_named(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
-    assert explain(tmp_path / "out", weights, tmp_path / "notes.txt") == 2
-    assert "notes.txt cannot be read as a picture" in capsys.readouterr().err
+    (tmp_path / "notes.md").write_text("no picture")
+    assert explain(tmp_path / "out", weights, tmp_path / "notes.md") == 2
+    assert "notes.md cannot be read as a picture" in capsys.readouterr().err
 
 
 def test_the_package_can_be_called_before_and_after_its_room_is_imported(weights: Path, picture: Path) -> None:
@@ -111,3 +112,20 @@ def test_the_package_can_be_called_before_and_after_its_room_is_imported(weights
     assert found.heat.shape == (60, 90)
     assert len(found.top(2)) == 2
     assert found.figure().axes
+
+
+def test_pictures_may_lie_in_an_archive_or_a_list(
+    weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as zipped:
+        zipped.write(picture, "deep/first.png")
+    (tmp_path / "list.txt").write_text(f"{picture.name}\n{picture.name} a\n")
+    assert (
+        explain(tmp_path / "out", weights, tmp_path / "pictures.zip", tmp_path / "list.txt", "--root", picture.parent)
+        == 0
+    )
+    names = [f"{name}-attention.png" for name in ("first", picture.stem, f"{picture.stem}-2")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    (tmp_path / "list.txt").write_text("gone.png")
+    assert explain(tmp_path / "out", weights, tmp_path / "list.txt") == 2
+    assert "gone.png cannot be read: No such file" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hybridvit.data.decode import decode
 from hybridvit.data.transforms import eval_transform
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
+from kinds import KINDS, as_zip
 
 MakePictures = Callable[..., Path]
 
@@ -41,6 +43,28 @@ def test_json_holds_what_the_model_itself_computes(
     assert probabilities == pytest.approx(top.values.tolist(), rel=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["fused", "onnx", "openvino", "compiled"])
+def test_every_engine_says_the_same(
+    engine: str, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, "openvino" if engine == "openvino" else "torch"))
+    if engine == "compiled" and shutil.which("g++") is None:
+        pytest.skip("inductor compiles with g++")
+    model = catalog.create("cvt_nano", num_classes=3, dims=(8,), depths=(1,), heads=(1,))
+    checkpoint.save(tmp_path / "one.safetensors", model, label_names=["a", "b", "c"])
+    pictures = make_pictures(test=3) / "test"  # nine, in batches of 4, 4 and 1
+    found = []
+    for name in ("eager", engine):
+        words = [tmp_path / "one.safetensors", pictures, "--json", "--batch", "4", "--top-k", "3", "--engine", name]
+        code, out, _ = predict(capsys, *words)
+        assert code == 0
+        found.append(json.loads(out)["pictures"])
+    for plain, other in zip(*found, strict=True):
+        assert plain["path"] == other["path"]
+        probabilities = [{one["class"]: one["probability"] for one in p["predictions"]} for p in (plain, other)]
+        assert probabilities[1] == pytest.approx(probabilities[0], rel=1e-4)
+
+
 def test_folders_and_files_are_predicted_in_the_order_given(
     weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,6 +73,37 @@ def test_folders_and_files_are_predicted_in_the_order_given(
     _, out, _ = predict(capsys, weights, data / "test" / "c", last, "--json")
     expected = [data / "test" / "c" / "000.png", data / "test" / "c" / "001.png", last]
     assert [picture["path"] for picture in json.loads(out)["pictures"]] == [str(path) for path in expected]
+
+
+@pytest.mark.parametrize("kind", ["lists", "zip", "shards with .cls", "Hugging Face"])
+def test_every_kind_of_data_set_is_predicted_alike(
+    kind: str, weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "Hugging Face":
+        pytest.importorskip("datasets")
+
+    def answers(data: Path) -> list[list[float]]:
+        code, out, _ = predict(capsys, weights, data, "--json", "--workers", "1")
+        assert code == 0
+        found = [[p["probability"] for p in picture["predictions"]] for picture in json.loads(out)["pictures"]]
+        return sorted(found)
+
+    plain = make_pictures(train=2, test=1)
+    expected = answers(plain)
+    assert len(expected) == 9
+    for one, other in zip(answers(KINDS[kind](plain, tmp_path / "kept")), expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_broken_picture_in_an_archive_is_named(
+    weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = make_pictures(train=1, test=1)
+    (plain / "test" / "a" / "000.png").write_bytes(b"no picture")
+    code, out, err = predict(capsys, weights, as_zip(plain, tmp_path / "kept"), "--json")
+    assert code == 1
+    assert json.loads(out)["broken"] == [f"{tmp_path}/kept.zip/wrapper/test/a/000.png"]
+    assert "kept.zip/wrapper/test/a/000.png cannot be read as a picture" in err
 
 
 def test_csv_has_a_line_per_picture_and_class(

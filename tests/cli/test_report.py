@@ -11,6 +11,7 @@ from browser import open_page
 from hybridvit.cli.main import main
 from hybridvit.evaluate.logits import Result
 from hybridvit.explain.report import choose
+from kinds import KINDS
 
 MakePictures = Callable[..., Path]
 
@@ -43,6 +44,18 @@ def test_the_page_holds_score_pictures_and_origin_and_loads_nothing(
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
     assert re.search(r"0\.\d\d million", html)
     assert "pictures per second" in html
+
+
+@pytest.mark.parametrize("kind", ["lists", "zip", "shards with .json", "Hugging Face"])
+def test_every_kind_of_data_set_is_judged_and_shown(
+    kind: str, weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "Hugging Face":
+        pytest.importorskip("datasets")
+    data = KINDS[kind](make_pictures(train=1, test=2), tmp_path / "kept")
+    assert report(weights, data, "--pictures", "1", "--method", "gradcam") == 0
+    assert "of 6 pictures" in capsys.readouterr().out
+    assert weights.with_suffix(".html").read_text(encoding="utf-8").count("<img") >= 2
 
 
 def test_a_broken_picture_is_named_and_the_rest_is_judged(weights: Path, make_pictures: MakePictures) -> None:

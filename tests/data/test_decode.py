@@ -132,13 +132,24 @@ def test_black_and_white_becomes_0_and_255() -> None:
     assert set(np.unique(decoded(encoded(Image.fromarray(RGB[..., 0] > 128))))) == {0, 255}
 
 
-def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
-    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 2_500, 8, 2, 0, 0, 0)
+def header_of(width: int, height: int) -> bytes:
+    """A PNG that tells its size and holds nothing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    empty = b"IDAT"
-    data += struct.pack(">I", 0) + empty + struct.pack(">I", zlib.crc32(empty))
-    with pytest.raises(DataError, match="x has 30000 x 2500 pixels, the limit is 1000"):
-        decode(data, name="x", max_pixels=1000)
+    return data + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 2_500), (10_000, 9_000), (40_000, 30_000)])
+def test_too_many_pixels_are_refused_from_the_header_alone(width: int, height: int) -> None:
+    pillows = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(DataError, match=f"x has {width} x {height} pixels, the limit is 1000"):
+        decode(header_of(width, height), name="x", max_pixels=1000)
+    assert pillows == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_raised_limit_is_not_undercut_by_pillows() -> None:
+    with pytest.raises(DataError, match="truncated"):  # it came to reading the pixels
+        decode(header_of(10_000, 9_000), name="x", max_pixels=100_000_000)
 
 
 @pytest.mark.parametrize("length", [0, 5, 40, 200])

@@ -66,7 +66,7 @@ def test_a_list_that_points_outside_its_root_is_refused(tmp_path: Path, path: st
     ("text", "message"),
     [
         ("", "names no pictures"),
-        ("a.jpg,cat,3\n", r"line 1: expected a path and a label, found 'a\.jpg,cat,3'"),
+        ("a.jpg,cat,3\n", r"line 1: expected a path and a label, found 'a\.jpg, cat, 3'"),
         ("a.jpg 0\nlonely\n", "line 2: expected a path and a label"),
         ("a.jpg 1\nb.jpg 2\n", "labels run from 1 to 2, but 0 has no picture"),
     ],

@@ -54,12 +54,17 @@ def test_every_kind_travels_to_worker_processes(kind: str, make_pictures: MakePi
     assert not any(len(batch.broken) for batch in alone)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Hugging Face"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_is_found_again_by_its_name(kind: str, make_pictures: MakePictures, tmp_path: Path) -> None:
+    if kind == "Hugging Face":
+        pytest.importorskip("datasets")
     source = open_splits(KINDS[kind](make_pictures(train=2, test=1), tmp_path / "kept")).train
     assert all(read_named(source.name(i)) == source.read(i) for i in range(len(source)))
     with pytest.raises(OSError, match="gone"):
         read_named(source.name(0) + "gone")
+    if kind == "Hugging Face":
+        with pytest.raises(OSError, match="row 99"):
+            read_named(f"{Path(source.name(0)).parent}/row 99")
 
 
 def test_one_folder_is_divided_by_val_split(make_pictures: MakePictures) -> None:
@@ -130,3 +135,12 @@ def test_a_damaged_member_of_a_zip_is_an_unreadable_picture(make_pictures: MakeP
     broken = next(i for i in range(len(source)) if source.name(i).endswith("train/a/000.png"))
     with pytest.raises(OSError, match=r"000\.png"):
         source.read(broken)
+
+
+def test_a_hugging_face_column_may_be_called_image(make_pictures: MakePictures, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    picture = make_pictures(train=1, test=1) / "test" / "a" / "000.png"
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])})
+    rows = {"image": [{"bytes": None, "path": str(picture)}, {"bytes": b"there", "path": None}], "label": [1, 0]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "kept"))
+    assert contents(open_test(tmp_path / "kept")[1]) == [("x", b"there"), ("y", picture.read_bytes())]

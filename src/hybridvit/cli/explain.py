@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
+    from hybridvit.data.source import Source
     from hybridvit.explain.explanation import Explanation
 
 METHODS = ("attention", "rollout", "gradcam", "gradients", "occlusion")
@@ -20,7 +22,12 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    parser.add_argument("pictures", metavar="IMAGE|DIR", nargs="+", type=Path, help="pictures, or folders of them")
+    parser.add_argument(
+        "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help="pictures; folders, lists, .zip, .tar of them"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    )
     parser.add_argument(
         "--method", choices=METHODS, nargs="+", default=["attention"], help="several are drawn side by side"
     )
@@ -50,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hybridvit.data.loose import list_pictures
+    from hybridvit.data.loose import open_loose
     from hybridvit.errors import ConfigError
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
@@ -59,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--heads, --stages and --compare draw one method; choose one with --method.")
     device = pick_device(args.device)
     models = {path: checkpoint.load(path, device=device) for path in (args.checkpoint, args.compare) if path}
-    paths = list_pictures(args.pictures)
-    for path, name in zip(paths, _distinct([path.stem for path in paths]), strict=True):
-        kind, figure, explanations = _draw(args, models, path)
+    pictures = open_loose(args.pictures, root=args.root)
+    stems = [Path(pictures.name(number)).stem for number in range(len(pictures))]
+    for number, name in enumerate(_distinct(stems)):
+        kind, figure, explanations = _draw(args, models, pictures, number)
         file = args.out / f"{name}-{kind}.png"
         _save(file, partial(figure.savefig, format="png"))
         answer, share = explanations[0].top(1)[0]
@@ -71,13 +79,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(args: argparse.Namespace, models: dict[Path, Any], path: Path) -> "tuple[str, Figure, list[Explanation]]":
+def _draw(
+    args: argparse.Namespace, models: dict[Path, Any], pictures: "Source", number: int
+) -> "tuple[str, Figure, list[Explanation]]":
     """What the file is called after, its figure, and what was computed for it."""
     from hybridvit.explain.draw import head_grid, overlay, side_by_side
-    from hybridvit.explain.explanation import explain, options_of, preprocess_of, read_picture
+    from hybridvit.explain.explanation import explain, options_of, preprocess_of
 
     first = models[args.checkpoint]
-    picture = read_picture(path, channels=preprocess_of(first).in_chans)
+    picture = _picture(pictures, number, channels=preprocess_of(first).in_chans)
     given = {name: getattr(args, name) for name in ("query", "stage", "block", "head", "label")}
 
     def explanation(method: str, model: Any = first, **changes: Any) -> "Explanation":
@@ -98,6 +108,18 @@ def _draw(args: argparse.Namespace, models: dict[Path, Any], path: Path) -> "tup
         return f"{method}-stages", side_by_side(several), several
     one = explanation(method)
     return (f"{method}-heads", head_grid(one), [one]) if args.heads else (method, overlay(one), [one])
+
+
+def _picture(pictures: "Source", number: int, *, channels: int) -> "Image":
+    from hybridvit.data.decode import decode
+    from hybridvit.errors import DataError
+
+    name = pictures.name(number)
+    try:
+        data = pictures.read(number)
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
+    return decode(data, name=name, channels=channels)
 
 
 def _distinct(names: list[str]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         nargs="+",
         type=Path,
-        help="pictures or folders to compare on, and to calibrate int8 on (default: smooth noise)",
+        help="pictures, folders or archives of them to compare on, and to calibrate int8 on (default: smooth noise)",
     )
     parser.add_argument(
         "--max-pictures", metavar="N", type=int, default=256, help="use so many of them, evenly chosen (default: 256)"
@@ -86,16 +86,17 @@ def _batches(args: argparse.Namespace, model: Any) -> list["Tensor"]:
     import torch
 
     from hybridvit.data.loader import eval_loader
-    from hybridvit.data.loose import LooseSource, list_pictures
+    from hybridvit.data.loose import open_loose
+    from hybridvit.data.split import Subset
 
     if args.pictures is None:
         rng = torch.Generator().manual_seed(0)
         coarse = torch.randn(5, model.in_chans, 8, 8, generator=rng)
         smooth = torch.nn.functional.interpolate(coarse, size=model.preprocess.image_size, mode="bicubic")
         return list(smooth.split(4))
-    paths = list_pictures(args.pictures)
-    chosen = [paths[k * len(paths) // args.max_pictures] for k in range(args.max_pictures)]
-    source = LooseSource(paths if len(paths) <= args.max_pictures else chosen, model.label_names or [])
+    pictures = open_loose(args.pictures)
+    count = min(len(pictures), args.max_pictures)
+    chosen = Subset(pictures, [k * len(pictures) // count for k in range(count)])
     return [
-        batch.images for batch in eval_loader(source, preprocess=model.preprocess, batch_size=32) if len(batch.images)
+        batch.images for batch in eval_loader(chosen, preprocess=model.preprocess, batch_size=32) if len(batch.images)
     ]

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 HELP = (
-    "Say what CHECKPOINT sees in pictures, or in all pictures below a folder. Exit code 1: some could not be read; "
-    "they are reported, the others are predicted."
+    "Say what CHECKPOINT sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a saved "
+    "Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    parser.add_argument("pictures", metavar="IMAGE|DIR", nargs="+", type=Path, help="pictures, or folders of them")
+    parser.add_argument(
+        "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help="pictures; folders, lists, .zip, .tar of them"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    )
     parser.add_argument("--top-k", metavar="K", type=int, default=3, help="classes per picture (default: 3)")
     parser.add_argument("--batch", metavar="N", type=int, default=64, help="pictures at a time (default: 64)")
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that decode (default: none)")
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
-    from hybridvit.data.loose import LooseSource, list_pictures
+    from hybridvit.data.loose import open_loose
     from hybridvit.errors import ConfigError
     from hybridvit.evaluate.metrics import softmax
     from hybridvit.evaluate.run import evaluate
@@ -45,18 +50,17 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top_k < 1:
         raise ConfigError(f"--top-k must be at least 1, found {args.top_k}.")
-    paths = list_pictures(args.pictures)
     model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
     names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
-    source = LooseSource(paths, names)
-    loader = eval_loader(source, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
+    pictures = open_loose(args.pictures, names, root=args.root)
+    loader = eval_loader(pictures, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
     engine = model
     if args.engine != "eager":
         from hybridvit.deploy import engines
 
-        size, batch = model.preprocess.image_size, min(args.batch, len(source))
+        size, batch = model.preprocess.image_size, min(args.batch, len(pictures))
         engine = engines.build(args.engine, model, image_size=size, batch_size=batch)
-    with progress("predicting", total=len(source)) as advance:
+    with progress("predicting", total=len(pictures)) as advance:
         result = evaluate(engine, loader, on_batch=advance)
 
     probabilities = softmax(result.logits)
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_table(predictions)
     for path in result.broken:
-        print(_why_broken(Path(path), model.preprocess.in_chans), file=sys.stderr)
+        print(_why_broken(path, model.preprocess.in_chans), file=sys.stderr)
     return 1 if result.broken else 0
 
 
@@ -98,13 +102,14 @@ def _print_table(predictions: list[dict[str, Any]]) -> None:
         show(["picture", *("first" if k == 1 else f"{k}." for k in range(1, len(rows[0])))], rows)
 
 
-def _why_broken(path: Path, channels: int) -> str:
+def _why_broken(name: str, channels: int) -> str:
     """The message of a second try: the loader only counts."""
     from hybridvit.data.decode import decode
+    from hybridvit.data.opening import read_named
     from hybridvit.errors import DataError
 
     try:
-        decode(path.read_bytes(), name=str(path), channels=channels)
+        decode(read_named(name), name=name, channels=channels)
     except (DataError, OSError) as error:
         return f"Left out: {error}"
-    return f"Left out: {path} could not be read at the first try."
+    return f"Left out: {name} could not be read at the first try."

@@ -13,7 +13,15 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with test/ or class folders")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="folder with test/ or class folders, list, .zip ..."
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    )
+    parser.add_argument(
+        "--val-split", metavar="SHARE", type=float, default=0.0, help="judge on the share that training held out"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: CHECKPOINT with the ending .html")
     parser.add_argument("--method", choices=METHODS, default="occlusion", help="of the maps (default: occlusion)")
     parser.add_argument("--pictures", metavar="N", type=int, default=6, help="best, worst, doubtful each (default: 6)")
@@ -39,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.pictures < 0:
         raise ConfigError(f"--pictures must be at least 0, found {args.pictures}.")
     model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
-    data_name, found = open_test(args.data)
+    data_name, found = open_test(args.data, root=args.root, val_split=args.val_split)
     source = align(
         found,
         model.label_names,

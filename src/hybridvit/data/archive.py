@@ -10,6 +10,9 @@ from typing import Any
 from hybridvit.data.folder import EXTENSIONS, TEST_FOLDERS
 from hybridvit.errors import DataError
 
+MAX_BYTES = 1 << 30
+"""Of one picture, unpacked: more than any within the limit of pixels, less than a bomb."""
+
 
 class ZipSource:
     """Pictures in a zip file. Each process opens the file for itself: a shared one would share its position."""
@@ -37,11 +40,26 @@ class ZipSource:
 
 
 def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    """Raises: OSError when it is damaged, encrypted or packed in a way that Python does not know."""
+    """Raises: OSError when it is too large, damaged, encrypted or packed in a way that Python does not know."""
     try:
-        return archive.read(member)
+        info = archive.getinfo(member)
+        if info.file_size > MAX_BYTES:
+            raise OSError(f"{archive.filename}/{member} unpacks to {info.file_size} bytes, the limit is {MAX_BYTES}.")
+        return archive.read(info)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
         raise OSError(f"{archive.filename}/{member}: {error}") from error
+
+
+def list_members(path: Path) -> list[str]:
+    """All pictures in a zip file, sorted. Raises: DataError when it cannot be read or holds none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(name for name in archive.namelist() if _is_picture(name))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as a zip file: {error}.") from error
+    if not members:
+        raise DataError(f"{path} holds no pictures ({', '.join(EXTENSIONS)}).")
+    return members
 
 
 def read_zip(path: str | Path) -> dict[str, ZipSource]:
@@ -53,13 +71,7 @@ def read_zip(path: str | Path) -> dict[str, ZipSource]:
         DataError: no zip file, or no class folders with pictures in it.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(name for name in archive.namelist() if _is_picture(name))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a zip file: {error}.") from error
-    if not members:
-        raise DataError(f"{path} holds no pictures ({', '.join(EXTENSIONS)}).")
+    members = list_members(path)
     parts = [PurePosixPath(member).parts for member in members]
     depth = 0
     while len({names[depth] for names in parts}) == 1 and min(map(len, parts)) > depth + 2:

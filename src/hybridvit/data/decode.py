@@ -1,6 +1,7 @@
 """Bytes become an upright RGB or grey picture, whatever the file's mode."""
 
 import io
+import threading
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -10,6 +11,7 @@ from hybridvit.errors import DataError
 MAX_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # the tag's number in EXIF
 MODES = {1: "L", 3: "RGB"}
+_OPENING = threading.Lock()
 
 
 def decode(data: bytes, *, name: str, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -19,7 +21,7 @@ def decode(data: bytes, *, name: str, channels: int = 3, max_pixels: int = MAX_P
         DataError: `data` is no picture, is damaged, or has more than max_pixels by its header.
     """
     try:
-        picture: Image.Image = Image.open(io.BytesIO(data))
+        picture = _open(data)
         if picture.width * picture.height > max_pixels:
             raise DataError(
                 f"{name} has {picture.width} x {picture.height} pixels, the limit is {max_pixels}: make it smaller, or "
@@ -37,6 +39,16 @@ def decode(data: bytes, *, name: str, channels: int = 3, max_pixels: int = MAX_P
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         raise DataError(f"{name} cannot be read as a picture: {error}. Repair or remove it.") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """The header alone, whatever size it tells: Pillow's own limit is global, fixed, and would speak before ours."""
+    with _OPENING:
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data))
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
 
 
 def _to_mode(picture: Image.Image, mode: str) -> Image.Image:

@@ -14,7 +14,7 @@ class HuggingFaceSource:
     def __init__(self, path: Path, rows: Any, class_names: Sequence[str], labels: Sequence[int]) -> None:
         self.path = path
         self.rows = rows
-        """A datasets.Dataset of one column, `image`, of {"path", "bytes"}."""
+        """A datasets.Dataset of one column of {"path", "bytes"}."""
         self.class_names = tuple(class_names)
         self.labels = labels
 
@@ -25,7 +25,7 @@ class HuggingFaceSource:
         return f"{self.path}/row {index}"
 
     def read(self, index: int) -> bytes:
-        picture = self.rows[index]["image"]
+        (picture,) = self.rows[index].values()
         if picture["bytes"] is not None:
             return picture["bytes"]
         return Path(picture["path"]).read_bytes()
@@ -35,10 +35,11 @@ def is_saved_dataset(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
-def read_saved_dataset(folder: Path) -> dict[str, HuggingFaceSource]:
+def read_saved_dataset(folder: Path, *, labelled: bool = True) -> dict[str, HuggingFaceSource]:
     """The parts of a saved DatasetDict by name, or only "" for a single Dataset.
 
-    The picture column is the first of type Image, the label column the first ClassLabel, or the one called label.
+    The picture column is the first of type Image, the label column the first ClassLabel, or the one called label. Where
+    nobody asks for labels (labelled=False), they are -1, and neither the column nor any value need be there.
 
     Raises:
         ConfigError: the library `datasets` is not installed.
@@ -53,26 +54,40 @@ def read_saved_dataset(folder: Path) -> dict[str, HuggingFaceSource]:
     except Exception as error:  # pyarrow and datasets raise many types on damaged files
         raise DataError(f"{folder} cannot be read as a saved Hugging Face data set: {error}") from error
     parts = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
-    return {name: _source(folder / name, rows) for name, rows in parts.items()}
+    return {name: _source(folder / name, rows, labelled) for name, rows in parts.items()}
 
 
-def _source(path: Path, rows: Any) -> HuggingFaceSource:
+def _source(path: Path, rows: Any, labelled: bool) -> HuggingFaceSource:
     import datasets
 
     features = rows.features
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    class_names: Sequence[str] = ()
+    labels = [-1] * len(rows)
+    if labelled:
+        class_names, labels = _labels(path, rows)
+    if not pictures:
+        raise DataError(f"{path} needs a column of type Image; found {_described(features)}.")
+    rows = rows.select_columns([pictures[0]]).cast_column(pictures[0], datasets.Image(decode=False))
+    return HuggingFaceSource(path, rows, class_names, labels)
+
+
+def _labels(path: Path, rows: Any) -> tuple[Sequence[str], list[int]]:
+    import datasets
+
+    features = rows.features
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     labels = labels or [name for name in ("label", "labels", "class") if name in features]
-    if not pictures or not labels:
-        found = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
-        raise DataError(
-            f"{path} needs a column of type Image and one of type ClassLabel or called label; found {found}."
-        )
+    if not labels:
+        raise DataError(f"{path} needs a column of type ClassLabel or one called label; found {_described(features)}.")
     values = list(rows[labels[0]])
     class_names: Sequence[str] | None = getattr(features[labels[0]], "names", None)
     if class_names is None:
-        class_names, values = number_labels([str(value) for value in values], None, source=str(path))
-    elif min(values) < 0:
+        return number_labels([str(value) for value in values], None, source=str(path))
+    if min(values) < 0:
         raise DataError(f"{path} has rows without a label (-1), as test sets with secret labels have. Remove them.")
-    rows = rows.select_columns([pictures[0]]).rename_column(pictures[0], "image")
-    return HuggingFaceSource(path, rows.cast_column("image", datasets.Image(decode=False)), class_names, values)
+    return class_names, values
+
+
+def _described(features: Any) -> str:
+    return ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())

@@ -30,6 +30,32 @@ def read_list(path: str | Path, *, root: Path | None = None, class_names: Sequen
     """
     path = Path(path)
     root = path.parent if root is None else root
+    rows = _rows(path)
+    for number, fields in rows:
+        if len(fields) != 2 or not all(fields):
+            raise DataError(
+                f"{path}, line {number}: expected a path and a label, found {', '.join(fields)!r}. "
+                'Put a path that holds the separator into quotes: "cats/tom, asleep.jpg", cat'
+            )
+    inside = [_inside(root, fields[0], place=f"{path}, line {number}") for number, fields in rows]
+    class_names, labels = number_labels(
+        [fields[1] for _, fields in rows], class_names or read_class_names(path.parent), source=str(path)
+    )
+    return FolderSource(root, class_names, inside, labels)
+
+
+def read_paths(path: Path, *, root: Path | None = None) -> list[str]:
+    """The paths of a list, relative to `root`, whether labels follow them or not.
+
+    Raises:
+        DataError: as read_list, but for labels.
+    """
+    root = path.parent if root is None else root
+    return [_inside(root, fields[0], place=f"{path}, line {number}") for number, fields in _rows(path)]
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The fields of every line that names a picture, with its number."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -42,17 +68,7 @@ def read_list(path: str | Path, *, root: Path | None = None, class_names: Sequen
         rows = rows[1:]
     if not rows:
         raise DataError(f"{path} names no pictures. Expected lines such as: cats/tom.jpg, cat")
-    for (number, fields), (_, line) in zip(rows, lines[-len(rows) :], strict=True):
-        if len(fields) != 2 or not all(fields):
-            raise DataError(
-                f"{path}, line {number}: expected a path and a label, found {line!r}. "
-                'Put a path that holds the separator into quotes: "cats/tom, asleep.jpg", cat'
-            )
-    inside = [_inside(root, fields[0], place=f"{path}, line {number}") for number, fields in rows]
-    class_names, labels = number_labels(
-        [fields[1] for _, fields in rows], class_names or read_class_names(path.parent), source=str(path)
-    )
-    return FolderSource(root, class_names, inside, labels)
+    return rows
 
 
 def _separator(path: Path, lines: Sequence[str]) -> str | None:
@@ -67,6 +83,8 @@ def _separator(path: Path, lines: Sequence[str]) -> str | None:
 def _fields(line: str, separator: str | None) -> list[str]:
     if separator:
         return [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    if line.lower().endswith(EXTENSIONS) and not line.startswith('"'):
+        return [line]  # a path with spaces and without a label
     match = BY_SPACE.fullmatch(line)
     return [field.strip() for field in match.groups() if field is not None] if match else [line]
 

@@ -27,6 +27,8 @@ from hybridvit.errors import DataError
 
 PARTS = ("train", *TEST_FOLDERS)
 WHOLE = ""
+ROW = re.compile(r"row (\d+)")
+"""The last part of a picture's name in a Hugging Face data set."""
 
 Opener = Callable[[Sequence[str] | None], Source]
 """Opens one part; gets the class names of the training part, for kinds that do not bring their own."""
@@ -94,11 +96,14 @@ def open_parts(path: str | Path, *, root: Path | None = None) -> dict[str, Sourc
 
 
 def read_named(name: str) -> bytes:
-    """The bytes of a picture by the name its source gave it, also inside a zip or tar file.
+    """The bytes of a picture by the name its source gave it, also inside a zip, a tar file or a saved data set.
 
     Raises: OSError when there is no such picture any more.
     """
     path = Path(name)
+    row = ROW.fullmatch(path.name)
+    if row and is_saved_dataset(path.parent):
+        return _read_row(path.parent, int(row[1]))
     archive = next((parent for parent in path.parents if parent.is_file()), None)
     if archive is None:
         return path.read_bytes()
@@ -112,6 +117,13 @@ def read_named(name: str) -> bytes:
             return file.read() if file else b""
     except (KeyError, tarfile.TarError) as error:
         raise OSError(f"{name}: {error}") from error
+
+
+def _read_row(folder: Path, row: int) -> bytes:
+    try:
+        return read_saved_dataset(folder, labelled=False)[WHOLE].read(row)
+    except (DataError, IndexError) as error:
+        raise OSError(f"{folder}, row {row}: {error}") from error
 
 
 def _find(path: Path, root: Path | None) -> dict[str, Opener]:

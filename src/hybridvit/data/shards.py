@@ -79,10 +79,26 @@ def read_shards(paths: Sequence[Path], *, class_names: Sequence[str] | None = No
     return ShardSource(paths, class_names, members, labels)
 
 
+def list_pictures_in(path: Path) -> list[Member]:
+    """All pictures of one tar file, labelled or not. Raises: DataError when it is damaged, compressed or holds none."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            found = [
+                Member(0, info.offset_data, info.size, info.name, "")
+                for info in archive
+                if info.isreg() and info.name.lower().endswith(EXTENSIONS) and not _is_hidden(info.name)
+            ]
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise _unreadable(path, error) from error
+    if not found:
+        raise DataError(f"{path}: no pictures ({', '.join(EXTENSIONS)}) inside.")
+    return found
+
+
 def _list_members(path: Path, number: int) -> Iterator[Member]:
     try:
         with tarfile.open(path, "r:") as archive:  # the colon: uncompressed only, or offsets would mean nothing
-            files = (info for info in archive if info.isreg() and not info.name.rpartition("/")[2].startswith("."))
+            files = (info for info in archive if info.isreg() and not _is_hidden(info.name))
             for key, group in groupby(files, key=lambda info: _key(info.name)):
                 sample = list(group)
                 pictures = [info for info in sample if info.name.lower().endswith(EXTENSIONS)]
@@ -91,10 +107,18 @@ def _list_members(path: Path, number: int) -> Iterator[Member]:
                     for info in pictures[:1]:
                         yield Member(number, info.offset_data, info.size, info.name, label)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read as an uncompressed tar file: {error}. "
-            "Unpack .tar.gz first: pictures are compressed already."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read as an uncompressed tar file: {error}. "
+        "Unpack .tar.gz first: pictures are compressed already."
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
 
 
 def _key(name: str) -> str:
