@@ -7,7 +7,7 @@ from hybridvit.cli.bench import plot
 from hybridvit.cli.main import main
 from hybridvit.deploy.bench import Timing
 
-TINY = ["cvt_nano", "--against", "cmt_nano", "--image-size", "32", "--rounds", "2"]
+TINY = ["cvt_nano", "--against", "cmt_nano", "--image-size", "32", "--rounds", "2", "--no-memory"]
 
 
 def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +26,14 @@ def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixt
 
 def test_accuracy_is_drawn_against_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    common = {"gmacs": 4.0, "spread": (9.0, 11.0), "ratio": 1.0, "peak_share": 0.5}
+    common = {
+        "gmacs": 4.0,
+        "spread": (9.0, 11.0),
+        "ratio": 1.0,
+        "peak_share": 0.5,
+        "peak_mib": None,
+        "image_size": (224, 224),
+    }
     timings = [
         Timing(model=name, engine="fused", milliseconds=10.0 + top1, top1=top1, **common)
         for name, top1 in (("cvt_13", 81.6), ("cmt_s", 83.5))
@@ -43,6 +50,26 @@ def test_a_plot_without_published_accuracies_is_refused(tmp_path: Path, capsys: 
 def test_a_training_step_can_be_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *TINY, "--train"]) == 0
     assert "pictures/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("training", [[], ["--train"]])
+def test_memory_is_measured_in_a_process_of_its_own(training: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the largest memory since a moment")
+    one = ["bench", "cvt_nano", "--against", "none", "--engine", "eager", "--rounds", "2", "--json", *training]
+    peaks = []
+    for batch_size in ("1", "64"):
+        assert main([*one, "--image-size", "64", "--batch-size", batch_size]) == 0
+        peaks.append(json.loads(capsys.readouterr().out)["timings"][0]["peak_mib"])
+    assert peaks[1] > peaks[0] + 10
+
+
+def test_another_librarys_model_runs_on_the_same_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    words = ["bench", "cvt_nano", "--against", "resnet10t", "--engine", "onnx", "--image-size", "32"]
+    assert main([*words, "--rounds", "2", "--no-memory", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["timings"]
+    assert [(row["model"], row["engine"]) for row in rows] == [("resnet10t", "onnx"), ("cvt_nano", "onnx")]
 
 
 def test_an_unknown_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

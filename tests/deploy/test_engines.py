@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -5,19 +6,43 @@ import torch
 
 from hybridvit.deploy import engines
 from hybridvit.deploy.fuse import fuse
+from hybridvit.deploy.graph import rewrite
 from hybridvit.errors import ConfigError
 from hybridvit.models.backbone import Backbone
 
 MakeModel = Callable[..., Backbone]
 
 
-@pytest.mark.parametrize("name", ["eager", "fused"])
+@pytest.mark.parametrize("name", ["eager", "fused", "onnx", "openvino"])
 @torch.inference_mode()
 def test_an_engine_gives_the_models_answers(name: str, make_model: MakeModel) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}.get(name, "torch"))
     model = make_model("cmt_nano")
-    images = torch.randn(3, 3, 32, 32)
     engine = engines.build(name, model, image_size=(32, 32), batch_size=3)
+    for batch in (3, 1, 2, 3):  # more shapes than are kept
+        images = torch.randn(batch, 3, 32, 32)
+        torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++")
+@torch.inference_mode()
+def test_the_compiled_engine_gives_the_models_answers(make_model: MakeModel) -> None:
+    model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
+    images = torch.randn(2, 3, 32, 32)
+    engine = engines.build("compiled", model, image_size=(32, 32), batch_size=2)
     torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("matrix_products", [True, False])
+@pytest.mark.parametrize("name", ["cvt_nano", "cvt_13_gelu", "cmt_nano", "cmt_ti_flyegle", "cmt_ti_kecam"])
+@torch.inference_mode()
+def test_the_graph_of_other_runtimes_is_the_same_arithmetic(
+    name: str, matrix_products: bool, make_model: MakeModel
+) -> None:
+    model = make_model(name, img_size=64, depths=(1, 1, 1) if name.startswith("cv") else (1, 1, 1, 1)).double()
+    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    other = rewrite(fuse(model), matrix_products=matrix_products)
+    torch.testing.assert_close(other(images), model(images), rtol=1e-9, atol=1e-9)
 
 
 def test_tuning_takes_the_fastest_way(make_model: MakeModel) -> None:

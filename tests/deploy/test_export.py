@@ -1,9 +1,13 @@
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from hybridvit.deploy import engines, export, verify
 from hybridvit.errors import CheckpointError, ConfigError
@@ -19,6 +23,13 @@ SMALL_CMT = {
     "head_width": 16,
 }
 SMALL_CVT = {"dims": (8, 16), "depths": (1, 1), "heads": (1, 2)}
+FLAVOURS = {
+    "cvt_nano": SMALL_CVT,
+    "cvt_13_gelu": SMALL_CVT,
+    "cmt_nano": SMALL_CMT,
+    "cmt_ti_flyegle": SMALL_CMT,
+    "cmt_ti_kecam": SMALL_CMT,
+}
 NAMES = ["a", "b", "c", "d", "e"]
 
 
@@ -54,10 +65,61 @@ def test_a_cmt_of_any_size_answers_as_the_plain_model(make_model: MakeModel, tmp
     assert verify.verify(model, other, pictures(*shapes), precision="fp32").passed
 
 
-@pytest.mark.parametrize(
-    ("to", "precision"), [("onnx", "fp32"), ("openvino", "fp16"), ("pt2", "fp32"), ("pt2", "bf16")]
-)
-def test_a_cvt_answers_as_the_plain_model(to: str, precision: str, make_model: MakeModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FLAVOURS)
+@pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
+def test_every_flavour_answers_as_the_plain_model(to: str, name: str, make_model: MakeModel, tmp_path: Path) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "pt2": "torch"}.get(to, to))
+    model = make_model(name, img_size=64, **FLAVOURS[name])
+    path = tmp_path / f"model{export.SUFFIXES[to]}"
+    write_and_compare(model, path, [(1, 64, 96), (3, 64, 96)], to=to, image_size=(64, 96))
+
+
+@pytest.mark.parametrize("name", ["cvt_nano", "cmt_ti_flyegle", "cmt_ti_kecam"])
+def test_openvino_takes_any_size(name: str, make_model: MakeModel, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = make_model(name, img_size=64, **FLAVOURS[name])
+    shapes = [(1, 64, 64), (3, 65, 99), (2, 96, 64)]
+    write_and_compare(model, tmp_path / "model.xml", shapes, to="openvino", image_size=(64, 64), any_size=True)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor compiles with g++")
+def test_a_compiled_file_answers_in_a_fresh_process_without_this_package(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
+    model.label_names = NAMES
+    path = tmp_path / "model.aoti.pt2"
+    export.export(model, path, to="aoti")
+    images = torch.randn(3, 3, 32, 32)
+    torch.save(images, tmp_path / "images.pt")
+    program = (
+        "import json, sys, torch, torch._inductor\n"
+        "model = torch._inductor.aoti_load_package('model.aoti.pt2')\n"
+        "torch.save(model(torch.load('images.pt')), 'logits.pt')\n"
+        "assert 'hybridvit' not in sys.modules\n"
+        "print(json.loads(model.get_metadata()['hybridvit'])['label_names'][0])"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "a"
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(images), rtol=1e-4, atol=1e-5)
+    assert verify.verify(model, engines.open_export(path), [images[:1]], precision="fp32").passed
+
+
+def test_another_librarys_model_is_written_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ConfigError, match="give image_size"):
+        export.export(model, path, to="onnx")
+    export.export(model, path, to="onnx", image_size=(32, 40))
+    shapes = pictures((1, 32, 40), (3, 32, 40))
+    assert verify.verify(model, engines.open_export(path), shapes, precision="fp32").passed
+
+
+@pytest.mark.parametrize(("to", "precision"), [("openvino", "fp16"), ("pt2", "bf16")])
+def test_a_cvt_of_less_precision_answers_nearly_as_the_plain_model(
+    to: str, precision: str, make_model: MakeModel, tmp_path: Path
+) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "pt2": "torch"}.get(to, to))
     path = tmp_path / f"model{export.SUFFIXES[to]}"
     write_and_compare(make_model("cvt_nano", **SMALL_CVT), path, [(1, 32, 32), (4, 32, 32)], to=to, precision=precision)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     rows_columns = (size[0], size[-1])
     model.preprocess = replace(model.preprocess, image_size=rows_columns)
     out = args.out or args.checkpoint.with_suffix(export.SUFFIXES[args.to])
-    batches = _batches(args, model)
+    batches, labels = _pictures(args, model)
 
     result: dict[str, Any] = {"file": str(out), "pictures": "given" if args.pictures else "noise"}
     lines = [f"{out}: {args.to}, {args.precision}, batches of any size, "]
@@ -67,22 +67,22 @@ def run(args: argparse.Namespace) -> int:
     if args.precision == "int8":
         from hybridvit.deploy.quantize import quantise
 
-        _, quantised = quantise(model, out, batches, to=args.to)
+        _, quantised = quantise(model, out, batches, to=args.to, labels=labels)
         result["quantised"] = asdict(quantised)
         lines.append(f"everything in int8 {quantised.all_int8}")
         if quantised.in_float:
             lines.append(f"left in float: {', '.join(quantised.in_float)}")
     else:
         export.export(model, out, to=args.to, any_size=args.dynamic_size, precision=args.precision)
-    report = verify.verify(model, engines.open_export(out), batches, precision=args.precision)
+    report = verify.verify(model, engines.open_export(out), batches, precision=args.precision, labels=labels)
     result["report"] = report.to_dict()
     lines.append(f"{'' if args.pictures else 'on noise (--pictures compares on pictures): '}{report}")
     print(json.dumps(result, indent=2) if args.json else "\n".join(lines))
     return 0 if report.passed else 1
 
 
-def _batches(args: argparse.Namespace, model: Any) -> list["Tensor"]:
-    """Pictures as the model takes them, in a full and a shorter batch."""
+def _pictures(args: argparse.Namespace, model: Any) -> tuple[list["Tensor"], "Tensor | None"]:
+    """Batches as the model takes them, the last one shorter; labels, if every picture's folder is called as a class."""
     import torch
 
     from hybridvit.data.loader import eval_loader
@@ -93,10 +93,12 @@ def _batches(args: argparse.Namespace, model: Any) -> list["Tensor"]:
         rng = torch.Generator().manual_seed(0)
         coarse = torch.randn(5, model.in_chans, 8, 8, generator=rng)
         smooth = torch.nn.functional.interpolate(coarse, size=model.preprocess.image_size, mode="bicubic")
-        return list(smooth.split(4))
+        return list(smooth.split(4)), None
     pictures = open_loose(args.pictures)
     count = min(len(pictures), args.max_pictures)
     chosen = Subset(pictures, [k * len(pictures) // count for k in range(count)])
-    return [
-        batch.images for batch in eval_loader(chosen, preprocess=model.preprocess, batch_size=32) if len(batch.images)
-    ]
+    read = [batch for batch in eval_loader(chosen, preprocess=model.preprocess, batch_size=32) if len(batch.images)]
+    folders = [Path(chosen.name(index)).parent.name for batch in read for index in batch.indices.tolist()]
+    numbers = {name: number for number, name in enumerate(model.label_names or [])}
+    labels = torch.tensor([numbers[folder] for folder in folders]) if numbers.keys() >= set(folders) else None
+    return [batch.images for batch in read], labels

@@ -1,11 +1,11 @@
-"""Speed, measured so that it can be compared: all models take turns in one process, and each round gives one ratio.
+"""Speed, measured so that it can be compared: models on one engine take turns in one process, and each round gives one ratio.
 
-On a machine that is not idle the ratio within a round holds where the time does not. The times are medians, with the spread of
-the middle half.
+Engines come one after the other: the threads of some go on spinning for a while, at the cost of whoever is next. On a machine
+that is not idle the ratio within a round holds where the time does not. The times are medians, with the spread of the middle
+half.
 """
 
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridvit.deploy import engines
+from hybridvit.deploy import engines, memory
 from hybridvit.deploy.kernels import linear
 from hybridvit.errors import ConfigError
 from hybridvit.models import catalog
@@ -30,6 +30,7 @@ class Timing:
 
     model: str
     engine: str
+    image_size: tuple[int, int]
     gmacs: float
     """10^9 multiply-accumulates per picture: convolutions, linear layers, attention's products."""
     milliseconds: float
@@ -40,6 +41,8 @@ class Timing:
     """Median over the rounds of the time divided by the first model's in the same round."""
     peak_share: float
     """Achieved share of the multiply-accumulates per second of a large matrix product, measured in the same rounds."""
+    peak_mib: float | None
+    """Largest memory of weights and one batch, in a process of its own; None where not asked for or not to be had."""
     top1: float | None
     """Published, in percent."""
 
@@ -55,56 +58,70 @@ def run(
     *,
     engine_names: Sequence[str] = ("eager",),
     batch_size: int = 1,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: tuple[int, int] | None = None,
     train: bool = False,
     rounds: int = 10,
+    with_memory: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     on_ready: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Timing]:
     """Time every model on every engine, with random weights; ratios refer to the first model on the same engine.
 
-    Names of our catalogue are built by us, others by timm; those run eager where ours run fused, and on no other engine.
+    Names of our catalogue are built by us, others by timm. Those run eager where ours run fused. Without an `image_size` each
+    model takes pictures of the size that its published accuracy is for.
 
     Raises: ConfigError for an unknown name, or an engine that cannot train.
     """
     if train and tuple(engine_names) != ("eager",):
         raise ConfigError("Training is timed on the eager engine only.")
-    images = torch.randn(batch_size, 3, *image_size).contiguous(memory_format=torch.channels_last)
-    steps: dict[tuple[str, str], Step] = {}
-    gmacs: dict[str, float] = {}
-    for name in names:
-        model = _create(name, image_size).to(memory_format=torch.channels_last)
-        gmacs[name] = count_gmacs(model.eval(), image_size)
-        for engine_name in engine_names:
-            steps[name, engine_name] = _train_step(model, images) if train else _step(engine_name, model, images)
-            steps[name, engine_name]()
+    sizes = {name: image_size or own_size(name) for name in names}
+    gmacs = {name: count_gmacs(create(name, sizes[name]), sizes[name]) for name in names}
+    timings = []
+    for engine_name in engine_names:
+        steps: dict[str, Step] = {}
+        for name in names:
+            images = random_images(batch_size, sizes[name])
+            steps[name] = step(create(name, sizes[name]), images, engine_name=engine_name, train=train)
+            steps[name]()
             on_ready(name, engine_name)
+        seconds, peak = _take_turns(steps, rounds, clock)
+        del steps
+        for name, times in seconds.items():
+            lower, middle, upper = statistics.quantiles(times, n=4, method="inclusive")
+            work = gmacs[name] * batch_size * (3 if train else 1)
+            timings.append(
+                Timing(
+                    model=name,
+                    engine=engine_name,
+                    image_size=sizes[name],
+                    gmacs=round(gmacs[name], 3),
+                    milliseconds=1000 * middle,
+                    spread=(1000 * lower, 1000 * upper),
+                    ratio=statistics.median(one / other for one, other in zip(times, seconds[names[0]], strict=True)),
+                    peak_share=work / min(times) / peak,
+                    peak_mib=memory.peak_mib(
+                        name, engine_name=engine_name, batch_size=batch_size, image_size=sizes[name], train=train
+                    )
+                    if with_memory
+                    else None,
+                    top1=published_top1(name),
+                )
+            )
+    return timings
+
+
+def _take_turns(
+    steps: dict[str, Step], rounds: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], float]:
+    """Seconds of every round, and 10^9 multiply-accumulates per second of a large matrix product in between."""
     product = _matrix_product()
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     product_seconds = []
     for _ in range(rounds):
         product_seconds.append(_time(product, clock))
-        for key, step in steps.items():
-            seconds[key].append(_time(step, clock))
-    peak = PRODUCT_GMACS / min(product_seconds)
-    timings = []
-    for (name, engine_name), times in seconds.items():
-        first = seconds[names[0], engine_name]
-        lower, middle, upper = statistics.quantiles(times, n=4, method="inclusive")
-        work = gmacs[name] * batch_size * (3 if train else 1)
-        timings.append(
-            Timing(
-                model=name,
-                engine=engine_name,
-                gmacs=round(gmacs[name], 3),
-                milliseconds=1000 * middle,
-                spread=(1000 * lower, 1000 * upper),
-                ratio=statistics.median(one / other for one, other in zip(times, first, strict=True)),
-                peak_share=work / min(times) / peak,
-                top1=published_top1(name),
-            )
-        )
-    return timings
+        for name, one_step in steps.items():
+            seconds[name].append(_time(one_step, clock))
+    return seconds, PRODUCT_GMACS / min(product_seconds)
 
 
 def count_gmacs(model: nn.Module, image_size: tuple[int, int]) -> float:
@@ -120,13 +137,21 @@ def published_top1(name: str) -> float | None:
     return catalog.ARCHITECTURES[name].top1 if name in catalog.ARCHITECTURES else TIMM_TOP1.get(name)
 
 
+def own_size(name: str) -> tuple[int, int]:
+    """The rows and columns of pictures that the published accuracy is for."""
+    if name in catalog.ARCHITECTURES:
+        return catalog.ARCHITECTURES[name].preprocess.image_size
+    return (380, 380) if name == "efficientnet_b4" else (224, 224)
+
+
 TIMM_TOP1 = {
-    # As the papers state them for training on ImageNet-1k alone at 224 pixels.
+    # As the papers state them for training on ImageNet-1k alone, at `own_size`.
     "resnet50": 76.1,
     "swin_tiny_patch4_window7_224": 81.3,
     "convnext_tiny": 82.1,
     "pvt_v2_b2": 82.0,
     "coat_lite_small": 81.9,
+    "efficientnet_b0": 77.1,
     "efficientnet_b4": 82.9,
 }
 
@@ -146,29 +171,33 @@ def _discard(_: Tensor) -> None:
     pass
 
 
-def _create(name: str, image_size: tuple[int, int]) -> nn.Module:
-    if name in catalog.ARCHITECTURES:
-        return catalog.create(name, img_size=image_size)
+def create(name: str, image_size: tuple[int, int]) -> nn.Module:
+    """With random weights, channels-last, in eval mode. Raises: ConfigError for an unknown name."""
     try:
-        return timm.create_model(name)
+        ours = name in catalog.ARCHITECTURES
+        model: nn.Module = catalog.create(name, img_size=image_size) if ours else timm.create_model(name)
     except RuntimeError as error:
         raise ConfigError(f"Neither hybridvit nor timm knows {name!r} ({error}).") from None
+    return model.eval().to(memory_format=torch.channels_last)
 
 
-def _step(engine_name: str, model: nn.Module, images: Tensor) -> Step:
-    if hasattr(model, "architecture"):
-        size = (images.shape[2], images.shape[3])
-        engine = engines.build(engine_name, model, image_size=size, batch_size=len(images))
-    elif engine_name in ("eager", "fused"):  # nothing of ours to fuse
-        engine = model
-    else:
-        raise ConfigError(f"The engine {engine_name} is for our models only: leave the others out with --against none.")
+def random_images(batch_size: int, image_size: tuple[int, int]) -> Tensor:
+    """Shape: -> (B, 3, H, W), channels-last."""
+    return torch.randn(batch_size, 3, *image_size).contiguous(memory_format=torch.channels_last)
 
-    def step() -> None:
+
+def step(model: nn.Module, images: Tensor, *, engine_name: str, train: bool) -> Step:
+    """One batch on that engine, or one training step."""
+    if train:
+        return _train_step(model, images)
+    size = (images.shape[2], images.shape[3])
+    engine = engines.build(engine_name, model, image_size=size, batch_size=len(images))
+
+    def infer() -> None:
         with torch.inference_mode():
             engine(images)
 
-    return step
+    return infer
 
 
 def _train_step(model: nn.Module, images: Tensor) -> Step:
@@ -176,26 +205,18 @@ def _train_step(model: nn.Module, images: Tensor) -> Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     labels = torch.zeros(len(images), dtype=torch.int64)
 
-    def step() -> None:
+    def train() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
-    return step
+    return train
 
 
-def _time(step: Step, clock: Callable[[], float]) -> float:
+def _time(one_step: Step, clock: Callable[[], float]) -> float:
     start = clock()
-    step()
+    one_step()
     return clock() - start
-
-
-def train_peak_mib(name: str, *, batch_size: int, image_size: tuple[int, int]) -> float:
-    """What a training step adds to this process's largest memory, in MiB. To be called in a process of its own."""
-    model = _create(name, image_size).to(memory_format=torch.channels_last)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _train_step(model, torch.randn(batch_size, 3, *image_size).contiguous(memory_format=torch.channels_last))()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def machine() -> dict[str, Any]:

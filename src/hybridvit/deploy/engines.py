@@ -1,5 +1,7 @@
 """One call for every way to compute a model's logits: `build` for a model, `open_export` for an exported file.
 
+Any model of images to logits will do, so that others can be compared on the same engine; only ours can be fused.
+
 eager     the plain model
 fused     deploy.fuse, with the batch cut as this machine likes best
 compiled  the fused model through torch.compile; the first batch takes a minute
@@ -17,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from hybridvit.deploy import export
-from hybridvit.deploy.fuse import fuse
+from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused import Chunk, Fused
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models.position import Grid
 
 ENGINES = ("eager", "fused", "compiled", "onnx", "openvino")
+KEPT_SHAPES = 2
+"""A full batch and the last, shorter one."""
 
 
 class Engine(nn.Module):
@@ -35,13 +39,13 @@ class Engine(nn.Module):
 
 
 class OnnxEngine(Engine):
-    def __init__(self, model: str | bytes, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, model: str | bytes) -> None:
         onnxruntime = _library("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         written = self.session.get_modelmeta().custom_metadata_map.get(export.METADATA, "{}")
-        super().__init__(metadata or json.loads(written))
+        super().__init__(json.loads(written))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         images = images_BCHW.contiguous().numpy()
@@ -49,22 +53,36 @@ class OnnxEngine(Engine):
 
 
 class OpenVinoEngine(Engine):
-    def __init__(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
-        openvino = _library("openvino")
-        core = openvino.Core()
+    """Compiled for each shape of batch by itself, of which the last two are kept: half again as fast as for any batch.
+
+    A file for any size of picture is compiled once, for all.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        core = _library("openvino").Core()
         model = core.read_model(path)
-        if metadata is None:
-            metadata = (
-                json.loads(model.get_rt_info([export.METADATA]).value) if model.has_rt_info([export.METADATA]) else {}
-            )
-        # Asked for, not taken for granted: where a CPU has bfloat16, OpenVINO computes in it.
-        config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        self.request = core.compile_model(model, "CPU", config).create_infer_request()
-        super().__init__(metadata)
+        written = model.get_rt_info([export.METADATA]).value if model.has_rt_info([export.METADATA]) else "{}"
+        super().__init__(json.loads(written))
+        self.core, self.model = core, model
+        self.requests: dict[torch.Size | None, Any] = {}
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        self.request.infer({0: images_BCHW.contiguous().numpy()}, share_inputs=True)
-        return torch.from_numpy(self.request.get_output_tensor(0).data.copy())
+        shape = None if self.metadata.get("any_size") else images_BCHW.shape
+        if shape not in self.requests:
+            if len(self.requests) == KEPT_SHAPES:
+                del self.requests[next(iter(self.requests))]
+            self.requests[shape] = self._compile(shape)
+        request = self.requests[shape]
+        request.infer({0: images_BCHW.contiguous().numpy()}, share_inputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    def _compile(self, shape: torch.Size | None) -> Any:
+        model = self.model.clone()
+        if shape is not None:
+            model.reshape({0: list(shape)})
+        # Asked for, not taken for granted: where a CPU has bfloat16, OpenVINO computes in it.
+        config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        return self.core.compile_model(model, "CPU", config).create_infer_request()
 
 
 class ProgramEngine(Engine):
@@ -79,21 +97,23 @@ class ProgramEngine(Engine):
 
 
 def build(name: str, model: nn.Module, *, image_size: Grid, batch_size: int) -> nn.Module:
-    """The engine `name` for a plain model, ready for batches of up to `batch_size` pictures.
+    """The engine `name` for a plain model in eval mode, ready for batches of up to `batch_size` pictures.
+
+    A model that is not of ours runs eagerly as `fused`; the other engines fold what they know how to.
 
     Raises: ConfigError for an unknown name or a missing library.
     """
+    if name not in ENGINES:
+        raise ConfigError(f"No engine is called {name!r}. There are: {', '.join(ENGINES)}.")
     if name == "eager":
         return model
     if name in ("fused", "compiled"):
-        fused = fuse(model)
+        fast = fuse(model) if is_fusible(model) else model
         if name == "compiled":
-            return torch.compile(fused, options={"freezing": True})  # type: ignore[return-value]
-        if batch_size > 1 and next(model.parameters()).device.type == "cpu":
-            tune(fused, image_size=image_size, batch_size=batch_size)
-        return fused
-    if name not in ENGINES:
-        raise ConfigError(f"No engine is called {name!r}. There are: {', '.join(ENGINES)}.")
+            return torch.compile(fast.requires_grad_(False), options={"freezing": True})  # type: ignore[return-value]
+        if isinstance(fast, Fused) and batch_size > 1 and next(model.parameters()).device.type == "cpu":
+            tune(fast, image_size=image_size, batch_size=batch_size)
+        return fast
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{export.SUFFIXES[name]}"
         export.export(model.cpu(), path, to=name, image_size=image_size)

@@ -5,25 +5,27 @@
     pt2       torch.export: PyTorch without this package
     aoti      AOTInductor: compiled for this machine's kind; Python and C++ of the same PyTorch
 
-All are written from the fused model. The batch is of any size; with `any_size` so are rows and columns, from `smallest` on.
+All are written from the fused model, in the words that the runtime computes fastest (deploy.graph). The batch is of any size;
+with `any_size` so are rows and columns, from SMALLEST_SIDE on. Models of other libraries are written as they are.
 """
 
 import ast
+import copy
 import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from hybridvit.config import Preprocess
-from hybridvit.deploy.fuse import fuse
-from hybridvit.deploy.fused import Fused
+from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused_cmt import Baked
+from hybridvit.deploy.graph import rewrite
 from hybridvit.errors import ConfigError
 from hybridvit.files import replacing
 from hybridvit.models.position import Grid
@@ -38,6 +40,8 @@ PRECISIONS = {
 """fp16 halves OpenVINO's file; it computes as the device can. int8 is written by deploy.quantize."""
 INPUT, OUTPUT, METADATA = "images", "logits", "hybridvit"
 LARGEST_BATCH, LARGEST_SIDE, SMALLEST_SIDE = 4096, 4096, 64
+Form = Literal["fused", "matrix products", "convolutions"]
+"""How linear layers are written; the last two by deploy.graph."""
 EXTRA = "pip install 'hybridvit[export]'"
 
 
@@ -53,7 +57,7 @@ def export(
     """Write `model` to `path`, complete or not at all, and return the metadata that the file carries.
 
     Args:
-        model: a plain CvT or CMT with its head, as `checkpoint.load` gives it.
+        model: a plain CvT or CMT with its head, as `checkpoint.load` gives it; or another in eval mode.
         to: a key of SUFFIXES.
         image_size: rows and columns; the preprocessing's by default.
         any_size: also take other sizes, of at least 64 pixels; position tables are then resized within the graph.
@@ -65,7 +69,9 @@ def export(
     if precision == "int8":
         raise ConfigError("int8 is calibrated on pictures: deploy.quantize.quantise.")
     metadata = describe(model, image_size=image_size, any_size=any_size, precision=precision)
-    program = trace(model, image_size=metadata["image_size"], any_size=any_size, bfloat16=precision == "bf16")
+    form: Form = "matrix products" if to == "openvino" else "fused"
+    size = metadata["image_size"]
+    program = trace(model, image_size=size, any_size=any_size, bfloat16=precision == "bf16", form=form)
     _WRITERS[to](program, path, metadata)
     return metadata
 
@@ -77,12 +83,18 @@ def check_precision(to: str, precision: str) -> None:
 
 def describe(model: Any, *, image_size: Grid | None, any_size: bool, precision: str) -> dict[str, Any]:
     """What a file says of itself, as plain JSON values."""
-    preprocess = getattr(model, "preprocess", None) or Preprocess.from_pretrained_cfg(model.pretrained_cfg)
+    preprocess = getattr(model, "preprocess", None)
+    if preprocess is None and hasattr(model, "pretrained_cfg"):
+        preprocess = Preprocess.from_pretrained_cfg(model.pretrained_cfg)
+    if preprocess is None:
+        if image_size is None:
+            raise ConfigError(f"{type(model).__name__} does not say for which size it is: give image_size.")
+        preprocess = Preprocess(image_size=image_size)
     size = image_size or preprocess.image_size
     return {
         "format": 1,
-        "architecture": model.architecture,
-        "num_classes": model.num_classes,
+        "architecture": getattr(model, "architecture", type(model).__name__),
+        "num_classes": getattr(model, "num_classes", None),
         "label_names": getattr(model, "label_names", None),
         "pretrained_cfg": replace(preprocess, image_size=tuple(size)).to_pretrained_cfg(),
         "image_size": list(size),
@@ -93,21 +105,25 @@ def describe(model: Any, *, image_size: Grid | None, any_size: bool, precision: 
 
 
 @torch.no_grad()
-def trace(model: nn.Module, *, image_size: Grid, any_size: bool = False, bfloat16: bool = False) -> ExportedProgram:
-    """The fused model as a graph: images -> logits, both float32.
+def trace(
+    model: nn.Module, *, image_size: Grid, any_size: bool = False, bfloat16: bool = False, form: Form = "fused"
+) -> ExportedProgram:
+    """The model, fused if it is one of ours, as a graph: images -> logits, both float32.
 
     Raises: ConfigError for a size that the model cannot take.
     """
     if any_size and min(image_size) < SMALLEST_SIDE:
         raise ConfigError(f"Files for any size begin at {SMALLEST_SIDE} pixels; {tuple(image_size)} is smaller.")
-    fused = fuse(model)
-    for part in fused.modules():
-        if isinstance(part, Baked):
-            part.any_grid = any_size
-    module = _InBfloat16(fused) if bfloat16 else fused
+    if is_fusible(model):
+        fused = fuse(model)
+        for part in fused.modules():
+            if isinstance(part, Baked):
+                part.any_grid = any_size
+        model = fused if form == "fused" else rewrite(fused, matrix_products=form == "matrix products")
+    module = _InBfloat16(model) if bfloat16 else model
     rows, columns = image_size
     # An example of two different sides: equal ones would be taken for one.
-    images = torch.zeros(2, fused.in_chans, rows, columns + 32 if any_size else columns)
+    images = torch.zeros(2, getattr(model, "in_chans", 3), rows, columns + 32 if any_size else columns)
     module(images)
     dims = {0: Dim("batch", min=1, max=LARGEST_BATCH)}
     if any_size:
@@ -116,12 +132,12 @@ def trace(model: nn.Module, *, image_size: Grid, any_size: bool = False, bfloat1
 
 
 class _InBfloat16(nn.Module):
-    def __init__(self, fused: Fused) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.fused = fused.to(torch.bfloat16)
+        self.model = copy.deepcopy(model).to(torch.bfloat16)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        return self.fused(images_BCHW.to(torch.bfloat16)).float()
+        return self.model(images_BCHW.to(torch.bfloat16)).float()
 
 
 def onnx_model(program: ExportedProgram, metadata: dict[str, Any]) -> Any:

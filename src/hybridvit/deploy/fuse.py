@@ -36,12 +36,20 @@ ABSORBED: dict[type[nn.Module], str] = {
     cvt.ConvEmbed: "a convolution and a LayerNorm: Stage",
     cvt.ConvProjection: "its BatchNorm folds into the depthwise convolution: Attention",
     layers.Linear: "a 1x1 convolution, wherever it stands",
+    layers.Pointwise: "the same",
     layers.BatchNorm2d: "folds into the convolution before or behind it",
     layers.GELU: "joins the convolution before it",
     layers.ResidualDepthwise: "one convolution, as it was: Block, InvertedResidualFFN",
     layers.QuickGELU: "is silu, its constants in the layers around it: Mlp",
 }
 """Blocks without a fused form of their own, and what takes them over."""
+
+_WHOLE_MODELS: dict[type[nn.Module], Any] = {cmt.CMT: fused_cmt.FusedCMT, cvt.CvT: fused_cvt.FusedCvT}
+
+
+def is_fusible(model: nn.Module) -> bool:
+    """Whether it is a CvT or CMT with its head."""
+    return type(model) in _WHOLE_MODELS
 
 
 @torch.no_grad()
@@ -52,13 +60,12 @@ def fuse(model: nn.Module) -> Fused:
 
     Raises: ConfigError for anything but a CvT or CMT with its head.
     """
-    rule = {cmt.CMT: fused_cmt.FusedCMT, cvt.CvT: fused_cvt.FusedCvT}.get(type(model))
-    if rule is None:
+    if not is_fusible(model):
         raise ConfigError(f"Only CvT and CMT models can be fused, not {type(model).__name__}. Take features_only off.")
     parameter = next(model.parameters())
     device, dtype = parameter.device, parameter.dtype
     plain: Any = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).eval()
-    fused = rule(plain).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    fused = _WHOLE_MODELS[type(model)](plain).to(device=device, dtype=dtype).eval().requires_grad_(False)
     for name in (
         "architecture",
         "model_args",

@@ -130,12 +130,12 @@ def linear(weight: Tensor, bias: Tensor | None, activation: Activation = "none")
 
 def as_map(x_BNC: Tensor) -> Tensor:
     """Tokens as a map of one row, for `Conv`. Shape: (B, N, C) -> (B, C, 1, N), a view, channels-last."""
-    return x_BNC.transpose(1, 2).unsqueeze(2)
+    return x_BNC.unsqueeze(1).permute(0, 3, 1, 2)
 
 
 def as_tokens(x_BCHW: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, N, C): a view of a channels-last map."""
-    return x_BCHW.flatten(2).transpose(1, 2)
+    return x_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, *, heads: int, bias_hNM: Tensor | None = None) -> Tensor:

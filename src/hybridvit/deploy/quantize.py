@@ -45,25 +45,28 @@ def quantise(
     image_size: Grid | None = None,
     agreement: float = 0.99,
     most_in_float: int = 4,
+    labels: Tensor | None = None,
 ) -> tuple[dict[str, Any], Quantised]:
     """Write `model` to `path` in int8, calibrated on `batches` of pictures (B, C, H, W).
 
     Where answers agree on less than `agreement`, the parts (stem, embeddings, blocks' halves) that do most damage alone are left
     in float, worst first, at most `most_in_float` of them.
 
+    With `labels` (pictures,), the reports hold accuracies, too.
+
     Raises: ConfigError without the libraries.
     """
     metadata = export.describe(model, image_size=image_size, any_size=False, precision="int8")
     with torch.inference_mode():
         expected = torch.cat([model(images) for images in batches])
-    program = export.trace(model, image_size=metadata["image_size"])
+    program = export.trace(model, image_size=metadata["image_size"], form="convolutions")
     floating = export.onnx_model(program, metadata)
     parts = _parts(floating)
     everything = [name for names in parts.values() for name in names]
     with tempfile.TemporaryDirectory() as folder:
         maker = _Maker(floating, batches, Path(folder))
         best = maker.make(everything)
-        all_int8 = kept = _judge(best, expected, batches)
+        all_int8 = kept = _judge(best, expected, batches, labels)
         damage: dict[str, float] = {}
         in_float: list[str] = []
         if all_int8.agreement < agreement:
@@ -72,7 +75,7 @@ def quantise(
             for part in sorted(damage, key=lambda part: -damage[part])[:most_in_float]:
                 in_float += parts[part]
                 best = maker.make([name for name in everything if name not in in_float])
-                kept = _judge(best, expected, batches)
+                kept = _judge(best, expected, batches, labels)
                 if kept.agreement >= agreement:
                     break
         if to == "openvino":
@@ -117,6 +120,8 @@ class _Maker:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
+                # A result that goes to LayerNorm, softmax or an addition stays as it is.
+                extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
             )
         finally:
             log.setLevel(level)
@@ -151,8 +156,8 @@ def _logits(model: bytes, batches: Sequence[Tensor]) -> Tensor:
     return torch.cat([engine(images) for images in batches])
 
 
-def _judge(model: bytes, expected: Tensor, batches: Sequence[Tensor]) -> Report:
-    return compare(expected, _logits(model, batches), precision="int8")
+def _judge(model: bytes, expected: Tensor, batches: Sequence[Tensor], labels: Tensor | None) -> Report:
+    return compare(expected, _logits(model, batches), precision="int8", labels=labels)
 
 
 def _error(model: bytes, expected: Tensor, batches: Sequence[Tensor]) -> float:

@@ -21,6 +21,10 @@ class Report:
     """The same, in units of the largest logit."""
     agreement: float
     """Share of pictures with the same first class."""
+    accuracy: float | None
+    """Share of right answers, where labels are given."""
+    plain_accuracy: float | None
+    """The plain model's."""
     tolerance: float | None
     passed: bool
 
@@ -31,14 +35,19 @@ class Report:
         limit = (
             f"allowed {self.tolerance:g}" if self.tolerance is not None else f"agreement of {AGREEMENT:.0%} asked for"
         )
+        right = (
+            ""
+            if self.accuracy is None
+            else f"; right on {self.accuracy:.2%}, the plain model on {self.plain_accuracy:.2%}"
+        )
         return (
             f"{'agrees' if self.passed else 'DIFFERS'} on {self.pictures} pictures: logits within "
-            f"{self.relative_difference:.1e} ({limit}), same first class on {100 * self.agreement:.1f} %"
+            f"{self.relative_difference:.1e} ({limit}), same first class on {100 * self.agreement:.1f} %{right}"
         )
 
 
-def compare(expected: Tensor, found: Tensor, *, precision: str) -> Report:
-    """Logits (pictures, classes) of the plain model and of another form of it."""
+def compare(expected: Tensor, found: Tensor, *, precision: str, labels: Tensor | None = None) -> Report:
+    """Logits (pictures, classes) of the plain model and of another form of it; labels (pictures,)."""
     difference = (expected - found).abs().max().item()
     relative = difference / max(expected.abs().max().item(), 1e-30)
     agreement = (expected.argmax(1) == found.argmax(1)).float().mean().item()
@@ -50,13 +59,22 @@ def compare(expected: Tensor, found: Tensor, *, precision: str) -> Report:
         largest_difference=difference,
         relative_difference=relative,
         agreement=agreement,
+        accuracy=_accuracy(found, labels),
+        plain_accuracy=_accuracy(expected, labels),
         tolerance=tolerance,
         passed=passed,
     )
 
 
+def _accuracy(logits: Tensor, labels: Tensor | None) -> float | None:
+    return None if labels is None else (logits.argmax(1) == labels).float().mean().item()
+
+
 @torch.inference_mode()
-def verify(model: nn.Module, other: nn.Module, batches: list[Tensor], *, precision: str) -> Report:
+def verify(
+    model: nn.Module, other: nn.Module, batches: list[Tensor], *, precision: str, labels: Tensor | None = None
+) -> Report:
     """Both on the same batches (B, C, H, W)."""
     expected = torch.cat([model(images) for images in batches])
-    return compare(expected, torch.cat([other(images) for images in batches]), precision=precision)
+    found = torch.cat([other(images) for images in batches])
+    return compare(expected, found, precision=precision, labels=labels)

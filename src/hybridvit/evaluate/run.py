@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from hybridvit.data.ahead import ahead
 from hybridvit.data.loader import EvalBatch, EvalSet
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.views import mean_answer
@@ -33,7 +34,8 @@ def evaluate(
     model.eval()
     logits, labels, indices, broken = [], [], [], []
     try:
-        for batch in loader:
+        # Decoding goes on beside computing: in workers where there are any, else in a thread.
+        for batch in loader if loader.num_workers else ahead(loader):
             if len(batch.images):
                 views = batch.images.shape[1:-3].numel()  # 1, or V of evaluate.views
                 images = batch.images.flatten(0, -4)

@@ -1,0 +1,99 @@
+"""The fused model in the words that other runtimes compute fastest.
+
+What is one kernel in deploy.kernels is several nodes of a graph, and a runtime joins them again only where it knows the
+pattern. Measured on OpenVINO, which keeps maps channels-last and tokens as they are:
+
+- a LayerNorm stays one node if it sees tokens (B, N, C), and a view of a map as tokens costs nothing if it is a permutation of
+  (B, C, H, W) to (B, H, W, C) and then a reshape. In the other order, every view is a copy;
+- BatchNorm behind GELU is best left there: the runtime computes both in registers, behind the convolution. The map of borders
+  that folding it into the next convolution needs would be a pass over memory;
+- linear layers are faster as matrix products in float, and as 1x1 convolutions in int8, where GELU and the next layer's
+  quantisation join the convolution.
+
+Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
+"""
+
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from hybridvit.deploy.folding import ShiftedConv
+from hybridvit.deploy.fused import Fused
+from hybridvit.deploy.kernels import IN_PLACE, Conv, as_tokens
+
+
+def rewrite(fused: Fused, *, matrix_products: bool) -> Fused:
+    """Change `fused` in place: the same arithmetic, other nodes. Returns it.
+
+    Args:
+        matrix_products: linear layers as products on tokens, instead of 1x1 convolutions on maps.
+    """
+    for parent in list(fused.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ShiftedConv):
+                setattr(parent, name, NormedConv(child))
+            elif isinstance(child, LayerNorm2d):
+                setattr(parent, name, TokenNorm(child))
+            elif isinstance(child, Conv) and child.weight.shape[2:] == (1, 1) and matrix_products:
+                setattr(parent, name, MatrixProduct(child))
+    return fused
+
+
+class MatrixProduct(nn.Module):
+    """A 1x1 `Conv` on tokens. Shape: (B, C, H, W) -> (B, D, H, W)."""
+
+    weight_CD: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__()
+        self.register_buffer("weight_CD", conv.weight.flatten(1).T.contiguous())
+        self.register_buffer("bias", conv.bias)
+        self.activate = IN_PLACE[conv.activation]
+
+    def forward(self, x_BCHW: Tensor, add_to: Tensor | None = None) -> Tensor:
+        y_BND = as_tokens(x_BCHW) @ self.weight_CD
+        if self.bias is not None:
+            y_BND = y_BND + self.bias
+        y_BND = self.activate(y_BND)
+        if add_to is not None:
+            y_BND = as_tokens(add_to) + y_BND
+        return y_BND.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+
+
+class TokenNorm(nn.Module):
+    """LayerNorm2d on tokens. Shape: (B, C, H, W) -> same."""
+
+    def __init__(self, norm: LayerNorm2d) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        norm = self.norm
+        y_BNC = F.layer_norm(as_tokens(x_BCHW), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return y_BNC.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+
+
+class NormedConv(nn.Module):
+    """A `ShiftedConv` with its scale and shift ahead of it. Shape: (B, C, H, W) -> (B, D, H, W)."""
+
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, shifted: ShiftedConv) -> None:
+        super().__init__()
+        dtype = shifted.conv.weight.dtype
+        for name, value in (
+            ("scale", shifted.scale[:, None, None]),
+            ("shift", shifted.shift[:, None, None]),
+            ("weight", shifted.weight),
+            ("bias", shifted.bias),
+        ):
+            self.register_buffer(name, value.to(dtype))
+        self.groups, self.activate = shifted.conv.groups, shifted.activate
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = x_BCHW * self.scale + self.shift
+        return self.activate(F.conv2d(x_BCHW, self.weight, self.bias, padding=1, groups=self.groups))
