@@ -131,6 +131,96 @@ def test_the_released_file_for_cvt_13_is_our_recipe_cvt_13(microsoft: Path) -> N
     ]
 
 
+FOR_21 = {
+    "MODEL.SPEC.DEPTH": "[1, 4, 16]",
+    "TRAIN.BATCH_SIZE_PER_GPU": "128",
+    "TRAIN.LR": "0.000125",
+    "TRAIN.WD": "0.1",
+}
+FOR_384 = {"TRAIN.IMAGE_SIZE": "[384, 384]", "TEST.IMAGE_SIZE": "[384, 384]", "TEST.CENTER_CROP": "False"}
+FOR_W24 = {
+    "MODEL.SPEC.DIM_EMBED": "[192, 768, 1024]",
+    "MODEL.SPEC.NUM_HEADS": "[3, 12, 16]",
+    "MODEL.SPEC.DEPTH": "[2, 2, 20]",
+    "MODEL.SPEC.DROP_PATH_RATE": "[0.0, 0.0, 0.3]",
+}
+OF_THE_RELEASED_21 = {"AUG.TIMM_AUG.USE_LOADER": "false", "DATASET.SAMPLER": "repeated_aug"}
+AS_IT_RUNS = [
+    "augment.auto_augment=null",
+    "augment.erasing=0",
+    "augment.color_jitter=0",
+    "augment.interpolation=bilinear",
+    "data.repeats=3",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "ours"),
+    [
+        ("cvt_13_384", FOR_384, []),
+        ("cvt_21", FOR_21, []),
+        ("cvt_21", FOR_21 | OF_THE_RELEASED_21, AS_IT_RUNS),
+        ("cvt_21_384", FOR_21 | FOR_384, []),
+        # bfloat16 and checkpointing are ours: the same model on fewer and smaller devices
+        ("cvt_w24_384", FOR_21 | FOR_384 | FOR_W24, ["precision=float16", "model.grad_checkpointing=false"]),
+    ],
+)
+def test_the_other_released_files_are_our_recipes(
+    microsoft: Path, name: str, changes: dict[str, str], ours: list[str]
+) -> None:
+    imported = import_yacs(microsoft, [word for pair in changes.items() for word in pair])
+    recipe, theirs = load_recipe(name, ours).to_dict(), imported.recipe.to_dict()
+    for values in (recipe, theirs):
+        for key in ("about", "run", "device_batch"):  # the batch of a device follows from its memory
+            values.pop(key)
+        values["augment"].pop("crop_ratio")
+    assert theirs == recipe
+    assert imported.no_equivalent == []
+
+
+def test_a_sampler_beside_timms_loader_has_no_effect(microsoft: Path) -> None:
+    imported = import_yacs(microsoft, ["DATASET.SAMPLER", "repeated_aug"])
+    assert imported.recipe.data.repeats == 1
+    assert "DATASET.SAMPLER: timm's loader, AUG.TIMM_AUG.USE_LOADER, brings its own" in imported.without_effect
+
+
+def test_paddlevits_file_for_cvt_13_is_our_recipe_cvt_13_paddlevit(tmp_path: Path) -> None:
+    path = tmp_path / "cvt-13-224x224.yaml"
+    path.write_text(PADDLEVIT)
+    changes = {
+        "DATA.IMAGE_SIZE": "224",
+        "DATA.CROP_PCT": "0.875",
+        "DATA.BATCH_SIZE": "256",
+        "MODEL.DIM_EMBED": "[64, 192, 384]",
+        "MODEL.NUM_HEADS": "[1, 3, 6]",
+        "MODEL.DEPTH": "[1, 2, 10]",
+        "MODEL.DROP_PATH_RATE": "[0.0, 0.0, 0.1]",
+        "TRAIN.WEIGHT_DECAY": "0.05",
+        "TRAIN.BASE_LR": "2.5e-4",
+        "TRAIN.LINEAR_SCALED_LR": "256",
+        "AMP": "True",
+    }
+    theirs = import_yacs(path, [word for pair in changes.items() for word in pair]).recipe.to_dict()
+    ours = load_recipe("cvt_13_paddlevit").to_dict()
+    for values in (ours, theirs):
+        values.pop("about"), values.pop("run")
+        values["optimizer"].pop("betas"), values["optimizer"].pop("eps")  # Adam's own, which the file spells out
+    assert theirs == ours
+
+
+def test_paddlevits_switches_of_augmentation_are_read_in_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "cvt-w24.yaml"
+    path.write_text(PADDLEVIT)
+    rand = ["TRAIN.RAND_AUGMENT", "True", "TRAIN.RAND_AUGMENT_MAGNITUDE", "7"]
+    both, only = import_yacs(path, rand), import_yacs(path, [*rand, "TRAIN.AUTO_AUGMENT", "False"])
+    assert both.recipe.augment.auto_augment == "original"
+    assert "TRAIN.RAND_AUGMENT: TRAIN.AUTO_AUGMENT comes first" in both.without_effect
+    assert only.recipe.augment.auto_augment == "rand-m7-n2-p1"
+    neither = import_yacs(path, ["TRAIN.AUTO_AUGMENT", "False"]).recipe.augment
+    assert (neither.auto_augment, neither.color_jitter) == (None, 0.4)
+    assert import_yacs(path).recipe.preprocess.crop_mode == "squash"
+
+
 def test_overrides_and_the_number_of_devices_count(microsoft: Path) -> None:
     recipe = import_yacs(
         microsoft, ["TRAIN.LR", "0.1", "TRAIN.BATCH_SIZE_PER_GPU", "32", "TRAIN.SCALE_LR", "False"], gpus=4

@@ -86,6 +86,7 @@ class Trackio:
         self.run.finish()
 
 
+EXTRAS = {"tensorboard": "track", "wandb": "wandb", "trackio": "trackio"}
 SINKS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
 
 
@@ -93,4 +94,4 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f"run.track: {name} is not installed: pip install 'hybridvit[track]' {name}") from error
+        raise ConfigError(f"run.track: {name} is not installed: pip install 'hybridvit[{EXTRAS[name]}]'") from error

@@ -21,7 +21,8 @@ SIZES: dict[tuple[Any, ...], str] = {
 }
 INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
-# What the code takes where the file is silent: lib/config/default.py, image_classification/CvT/config.py.
+# What the code takes where the file is silent: lib/config/default.py, image_classification/CvT/config.py. PaddleViT's code
+# changed while its files stayed; what is read here is its version of commit 2a268c6.
 MICROSOFT_DEFAULTS: dict[str, Any] = {
     "AMP.ENABLED": False,
     "LOSS.LABEL_SMOOTHING": 0.0,
@@ -87,6 +88,9 @@ PADDLEVIT_DEFAULTS: dict[str, Any] = {
     "TRAIN.SMOOTHING": 0.1,
     "TRAIN.COLOR_JITTER": 0.4,
     "TRAIN.AUTO_AUGMENT": True,
+    "TRAIN.RAND_AUGMENT": False,
+    "TRAIN.RAND_AUGMENT_LAYERS": 2,
+    "TRAIN.RAND_AUGMENT_MAGNITUDE": 9,
     "TRAIN.RANDOM_ERASE_PROB": 0.25,
     "TRAIN.RANDOM_ERASE_MODE": "pixel",
     "TRAIN.RANDOM_ERASE_COUNT": 1,
@@ -165,7 +169,7 @@ def import_yacs(path: Path, overrides: Sequence[str] = (), *, gpus: int = 8) -> 
     if len(overrides) % 2:
         raise ConfigError(f"Overrides come in pairs, KEY VALUE; found {' '.join(overrides)}.")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        if "." not in key and key not in values:
+        if "." not in key and key not in values and key not in PADDLEVIT_DEFAULTS:
             raise ConfigError(f"{key} is no key of {path.name}; expected one such as TRAIN.LR.")
         values[key] = parse_yaml(text, source=f"override {key}")
     words = {key.split(".")[-1] for key in values if key.startswith("TRAIN.")}
@@ -234,7 +238,7 @@ def _from_microsoft(keys: _Keys, gpus: int) -> dict[str, Any]:
             "mean": keys("INPUT.MEAN"),
             "std": keys("INPUT.STD"),
         },
-        "data": {"repeats": 3 if keys("DATASET.SAMPLER") == "repeated_aug" and gpus > 1 else 1},
+        "data": {"repeats": _microsoft_repeats(keys, gpus)},
         "augment": _microsoft_augment(keys),
         "mix": {
             "mixup": keys("AUG.MIXUP"),
@@ -253,6 +257,13 @@ def _from_microsoft(keys: _Keys, gpus: int) -> dict[str, Any]:
         },
         "schedule": schedule,
     }
+
+
+def _microsoft_repeats(keys: _Keys, gpus: int) -> int:
+    if keys.values["AUG.TIMM_AUG.USE_LOADER"]:
+        keys.ineffective("DATASET.SAMPLER", "timm's loader, AUG.TIMM_AUG.USE_LOADER, brings its own")
+        return 1
+    return 3 if keys("DATASET.SAMPLER") == "repeated_aug" and gpus > 1 else 1
 
 
 def _microsoft_augment(keys: _Keys) -> dict[str, Any]:
@@ -291,9 +302,8 @@ def _from_paddlevit(keys: _Keys, gpus: int) -> dict[str, Any]:
     keys.ineffective("TRAIN.LR_SCHEDULER.", "for other schedules only")
     keys.ineffective("AUG.", "the code reads TRAIN's augmentation instead")
     keys.ineffective("TRAIN.MODEL_EMA", "this version of the code keeps no average")
-    auto = keys("TRAIN.AUTO_AUGMENT")
     adam = keys("TRAIN.OPTIMIZER.NAME") == "AdamW"
-    crop_pct = keys("DATA.CROP_PCT")
+    size = keys("DATA.IMAGE_SIZE")
     optimizer = {
         "name": "adamw" if adam else "momentum",
         "lr": keys("TRAIN.BASE_LR") * scale,
@@ -311,15 +321,16 @@ def _from_paddlevit(keys: _Keys, gpus: int) -> dict[str, Any]:
         "precision": "float16" if keys("AMP") else "float32",
         "model": _model(keys, "MODEL."),
         "preprocess": {
-            "image_size": keys("DATA.IMAGE_SIZE"),
-            "crop_pct": crop_pct,
+            "image_size": size,
+            "crop_pct": keys("DATA.CROP_PCT"),
+            "crop_mode": "squash" if size == 384 else "center",  # its code asks for this very size
             "mean": keys("DATA.IMAGENET_MEAN"),
             "std": keys("DATA.IMAGENET_STD"),
         },
         "augment": {
-            "hflip": 0.5,
+            "crop_scale": [0.05, 1.0],
             "color_jitter": keys("TRAIN.COLOR_JITTER"),
-            "auto_augment": "rand-m9-mstd0.5-inc1" if auto is True else auto or None,
+            "auto_augment": _paddlevit_policy(keys),
             "erasing": keys("TRAIN.RANDOM_ERASE_PROB"),
             "erasing_mode": keys("TRAIN.RANDOM_ERASE_MODE"),
             "erasing_count": keys("TRAIN.RANDOM_ERASE_COUNT"),
@@ -342,6 +353,17 @@ def _from_paddlevit(keys: _Keys, gpus: int) -> dict[str, Any]:
             "per_step": False,
         },
     }
+
+
+def _paddlevit_policy(keys: _Keys) -> str | None:
+    auto = keys("TRAIN.AUTO_AUGMENT")
+    if auto:
+        keys.ineffective("TRAIN.RAND_AUGMENT", "TRAIN.AUTO_AUGMENT comes first")
+        keys.ineffective("TRAIN.COLOR_JITTER", "TRAIN.AUTO_AUGMENT comes first")
+        return "original"  # AutoAugment of the paper, whatever the comment beside the default says
+    if keys("TRAIN.RAND_AUGMENT"):
+        return f"rand-m{keys('TRAIN.RAND_AUGMENT_MAGNITUDE')}-n{keys('TRAIN.RAND_AUGMENT_LAYERS')}-p1"
+    return None
 
 
 def _model(keys: _Keys, prefix: str) -> dict[str, Any]:
