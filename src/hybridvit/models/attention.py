@@ -63,7 +63,9 @@ def attend(
         bias_hNM = bias_hNM.to(q_BhNd.dtype)  # autocast leaves parameters in float32; the kernels want one dtype
     if _recorder is not None:
         _recorder(_weights(q_BhNd, k_BhMd, scale, bias_hNM).detach())
-    few_keys = is_plain(q_BhNd) and k_BhMd.shape[2] <= k_BhMd.shape[3]  # written out is faster: weights smaller than queries
+    few_keys = (
+        is_plain(q_BhNd) and k_BhMd.shape[2] <= k_BhMd.shape[3]
+    )  # written out is faster: weights smaller than queries
     if _fused and not few_keys:
         y_BhNd = F.scaled_dot_product_attention(
             q_BhNd, k_BhMd, v_BhMd, attn_mask=bias_hNM, dropout_p=dropout, scale=scale

@@ -26,7 +26,7 @@ from hybridvit.models import position
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CMTConfig
-from hybridvit.models.layers import GELU, BatchNorm2d, Linear, ResidualDepthwise, add_to
+from hybridvit.models.layers import GELU, BatchNorm2d, Linear, Pointwise, ResidualDepthwise, add_to
 from hybridvit.models.position import Grid, PositionBias
 
 
@@ -38,7 +38,9 @@ class ConvActNorm(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int, *, stride: int = 1, gelu: str | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2)
+        self.conv = (
+            nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2) if kernel > 1 else Pointwise(dim_in, dim_out)
+        )
         self.act = nn.Identity() if gelu is None else GELU(approximate=gelu)
         self.norm = BatchNorm2d(dim_out)
 

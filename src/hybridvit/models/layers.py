@@ -1,8 +1,8 @@
 """torch's own layers, computed with fewer passes over memory and by the faster library.
 
-Parameters, state dicts and formulas are those of the classes they come from. Where maps are large, a pass that writes fresh memory
-costs several times one that overwrites: what no gradient needs is overwritten. As with nn.ReLU(inplace=True), what a hook has
-kept of the layer before changes with it.
+Parameters, state dicts and formulas are those of the classes they come from. Where maps are large, a pass that writes fresh
+memory costs several times one that overwrites: what no gradient needs is overwritten. As with nn.ReLU(inplace=True), what a
+hook has kept of the layer before changes with it.
 
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
@@ -18,44 +18,99 @@ aten = torch.ops.aten
 
 
 class Linear(nn.Linear):
-    """A linear layer on tokens: where oneDNN is the faster library, its 1x1 convolution, which computes the same.
-
-    Shape: (B, N, C) -> (B, N, D), or any other (..., C) -> (..., D).
-    """
+    """A linear layer, computed by oneDNN where that is the faster library. Shape: (..., C) -> (..., D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 3 or not (is_plain(x) and x.dtype == torch.float32 and _onednn_is_faster()):
-            return super().forward(x)
-        x_BC1N = x.transpose(1, 2).unsqueeze(2)
-        return F.conv2d(x_BC1N, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
+        return _onednn_linear(x, self.weight, self.bias) if _onednn_is_faster(x) else super().forward(x)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution, computed as a linear layer is. Shape: (B, C, H, W) -> (B, D, H, W)."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__(dim_in, dim_out, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not _onednn_is_faster(x_BCHW):
+            return super().forward(x_BCHW)
+        return _onednn_linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+def _onednn_linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
+    if torch.is_grad_enabled():
+        return _OneDnnLinear.apply(x, weight_DC, bias_D)
+    return _OneDnnLinear.forward(x, weight_DC, bias_D)
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """oneDNN's product has no derivative in torch. A 1x1 convolution would have, at the cost of a slow sum for the bias."""
+
+    @staticmethod
+    def forward(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight_DC, bias_D, "none", [], "")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight_DC = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows_ND, rows_NC = grad.flatten(0, -2), x.flatten(0, -2)
+        grad_x = grad_weight = grad_bias = None
+        if needs_x:
+            grad_x = _OneDnnLinear.apply(grad, weight_DC.t(), None)
+        if needs_weight:
+            maps = (rows[None, None].permute(0, 3, 1, 2) for rows in (rows_ND, rows_NC))  # one row, channels-last
+            geometry = (
+                [1, 1],
+                [0, 0],
+                [1, 1],
+                False,
+                [0, 0],
+                1,
+            )  # stride, padding, dilation, transposed, its padding, groups
+            mask = [False, True, False]
+            grad_weight = aten.convolution_backward(*maps, weight_DC[:, :, None, None], None, *geometry, mask)[
+                1
+            ].flatten(1)
+        if needs_bias:
+            grad_bias = rows_ND.sum(0)
+        return grad_x, grad_weight, grad_bias
+
+
+def _onednn_is_faster(x: Tensor) -> bool:
+    """Whether linear layers on `x` run on MKL, on a processor that MKL has no best code for."""
+    return is_plain(x) and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _mkl_is_slow()
 
 
 @cache
-def _onednn_is_faster() -> bool:
-    """Whether linear layers run on MKL, on a processor that MKL has no best code for: any but Intel's."""
+def _mkl_is_slow() -> bool:
     name = str(torch.cpu.get_capabilities().get("cpu_name", ""))
     return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and "Intel" not in name
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether `x` is computed on a CPU, call by call, in its own type: not traced, compiled, exported or cast."""
+    """Whether `x` is computed on a CPU, call by call, in its own type: not cast, compiled, exported, traced or counted."""
     return (
         x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._len_torch_dispatch_stack()
     )
-
-
-def add_to(residual: Tensor, branch: Tensor) -> Tensor:
-    """residual + branch; overwrites the branch's result where no gradient is needed. Shape: two alike -> same."""
-    return branch.add_(residual) if _is_free(branch, residual) else residual + branch
 
 
 def _is_free(x: Tensor, *parameters: Tensor) -> bool:
     """Whether a layer with these parameters may overwrite `x`, the result of the layer before it."""
     needs_gradient = x.requires_grad or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters))
     return is_plain(x) and not needs_gradient
+
+
+def add_to(residual: Tensor, branch: Tensor) -> Tensor:
+    """residual + branch; overwrites the branch's result where no gradient is needed. Shape: two alike -> same."""
+    return branch.add_(residual) if _is_free(branch, residual) else residual + branch
 
 
 class QuickGELU(nn.Module):
