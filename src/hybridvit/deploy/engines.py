@@ -43,6 +43,8 @@ class OnnxEngine(Engine):
         onnxruntime = _library("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that go on spinning take the processor from whoever decodes the next pictures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         written = self.session.get_modelmeta().custom_metadata_map.get(export.METADATA, "{}")
         super().__init__(json.loads(written))

@@ -25,7 +25,7 @@ from torch.export import Dim, ExportedProgram
 from hybridvit.config import Preprocess
 from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused_cmt import Baked
-from hybridvit.deploy.graph import rewrite
+from hybridvit.deploy.graph import cancel_permutations, rewrite
 from hybridvit.errors import ConfigError
 from hybridvit.files import replacing
 from hybridvit.models.position import Grid
@@ -128,7 +128,9 @@ def trace(
     dims = {0: Dim("batch", min=1, max=LARGEST_BATCH)}
     if any_size:
         dims |= {side: Dim(name, min=SMALLEST_SIDE, max=LARGEST_SIDE) for side, name in ((2, "rows"), (3, "columns"))}
-    return torch.export.export(module, (images,), dynamic_shapes=(dims,))
+    program = torch.export.export(module, (images,), dynamic_shapes=(dims,))
+    cancel_permutations(program)
+    return program
 
 
 class _InBfloat16(nn.Module):

@@ -7,19 +7,27 @@ pattern. Measured on OpenVINO, which keeps maps channels-last and tokens as they
   (B, C, H, W) to (B, H, W, C) and then a reshape. In the other order, every view is a copy;
 - BatchNorm behind GELU is best left there: the runtime computes both in registers, behind the convolution. The map of borders
   that folding it into the next convolution needs would be a pass over memory;
+- a product without an activation goes to MLAS, one with any goes to oneDNN, which takes a tenth less time here: so those without
+  are clamped to what float32 can hold;
 - linear layers are faster as matrix products in float, and as 1x1 convolutions in int8, where GELU and the next layer's
   quantisation join the convolution.
 
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
 
+import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Node
 
 from hybridvit.deploy.folding import ShiftedConv
 from hybridvit.deploy.fused import Fused
 from hybridvit.deploy.kernels import IN_PLACE, Conv, as_tokens
+
+NEARLY_INFINITE = 3e38
+PERMUTE = torch.ops.aten.permute.default
 
 
 def rewrite(fused: Fused, *, matrix_products: bool) -> Fused:
@@ -39,6 +47,17 @@ def rewrite(fused: Fused, *, matrix_products: bool) -> Fused:
     return fused
 
 
+def cancel_permutations(program: ExportedProgram) -> None:
+    """Where a permutation undoes the one before it, take what went into both; runtimes do so only where nobody else reads it."""
+    for node in program.graph.nodes:
+        before = node.args[0] if node.target is PERMUTE else None
+        if isinstance(before, Node) and before.target is PERMUTE:
+            inner, outer = before.args[1], node.args[1]
+            if [inner[axis] for axis in outer] == sorted(outer):
+                node.replace_all_uses_with(before.args[0])
+    program.graph.eliminate_dead_code()
+
+
 class MatrixProduct(nn.Module):
     """A 1x1 `Conv` on tokens. Shape: (B, C, H, W) -> (B, D, H, W)."""
 
@@ -49,7 +68,7 @@ class MatrixProduct(nn.Module):
         super().__init__()
         self.register_buffer("weight_CD", conv.weight.flatten(1).T.contiguous())
         self.register_buffer("bias", conv.bias)
-        self.activate = IN_PLACE[conv.activation]
+        self.activate = _clamp if conv.activation == "none" else IN_PLACE[conv.activation]
 
     def forward(self, x_BCHW: Tensor, add_to: Tensor | None = None) -> Tensor:
         y_BND = as_tokens(x_BCHW) @ self.weight_CD
@@ -59,6 +78,10 @@ class MatrixProduct(nn.Module):
         if add_to is not None:
             y_BND = as_tokens(add_to) + y_BND
         return y_BND.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+
+
+def _clamp(x: Tensor) -> Tensor:
+    return x.clamp(-NEARLY_INFINITE, NEARLY_INFINITE)
 
 
 class TokenNorm(nn.Module):
