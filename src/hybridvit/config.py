@@ -269,7 +269,7 @@ class RunSection:
     save_minutes: float = 10.0
     """Save the state at least this often; it is also saved after every evaluation."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile, once drop path has warmed up."""
     fsdp: bool = False
     """Split weights, gradients and optimizer over the processes (FSDP2), for models too large for each to hold whole."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybridvit.config import DistillSection, load_recipe, recipe_names
 from hybridvit.data.transforms import train_transform
@@ -17,7 +18,7 @@ from hybridvit.train.loop import fit
 from hybridvit.train.mix import Mixer, loss_of
 from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.run import Run
-from hybridvit.train.setup import build_model
+from hybridvit.train.setup import build_model, with_synchronised_batchnorm
 from hybridvit.train.teacher import Teacher
 from hybridvit.weights import checkpoint
 
@@ -137,6 +138,17 @@ def test_precise_batchnorm_takes_the_mean_over_batches(prepare_run: PrepareRun) 
     assert norm.running_mean is not None
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-6)
     assert norm.momentum == 0.1
+
+
+def test_shared_statistics_are_for_cuda_and_refused_elsewhere() -> None:
+    recipe = load_recipe("digits")
+    model = with_synchronised_batchnorm(build_model(recipe, num_classes=3), torch.device("cuda"))
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert model.state_dict().keys() == build_model(recipe, num_classes=3).state_dict().keys()
+    with pytest.raises(ConfigError, match=r"batchnorm\.sync works between CUDA devices only"):
+        with_synchronised_batchnorm(build_model(recipe, num_classes=3), CPU)
 
 
 def test_biases_and_norms_are_not_decayed_unless_asked() -> None:

@@ -47,7 +47,7 @@ def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
         return module.register_forward_hook(hook)
 
     handles = [watch(name, module) for name, module in model.named_modules() if not list(module.children())]
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # a compiled model does not call new hooks
         model(images)
     for handle in handles:
         handle.remove()

@@ -27,10 +27,15 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
 
 
 class Modes:
-    """Puts a model into training mode, leaving frozen BatchNorms alone and scaling drop path while it warms up."""
+    """Puts a model into training mode, leaving frozen BatchNorms alone and scaling drop path while it warms up.
 
-    def __init__(self, model: nn.Module, *, drop_path_warmup_steps: int) -> None:
-        self.model = model
+    to_compile: compiled when the rates no longer change; torch.compile would begin anew at each.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, drop_path_warmup_steps: int = 0, to_compile: nn.Module | None = None
+    ) -> None:
+        self.model, self.to_compile = model, to_compile
         self.warmup_steps = drop_path_warmup_steps
         self.paths = [(module, module.drop_prob) for module in model.modules() if isinstance(module, DropPath)]
         self.frozen = [
@@ -46,3 +51,6 @@ class Modes:
         if self.warmup_steps:
             for path, rate in self.paths:
                 path.drop_prob = rate * min(1.0, step / self.warmup_steps)
+        if self.to_compile is not None and step >= self.warmup_steps:
+            self.to_compile.compile()
+            self.to_compile = None

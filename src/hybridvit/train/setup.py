@@ -70,7 +70,7 @@ def prepare(
         if device.type == "cuda":
             model = model.to(memory_format=torch.channels_last)
         if recipe.batchnorm.sync and ranks.world > 1:
-            model = _with_synchronised_batchnorm(model, device)
+            model = with_synchronised_batchnorm(model, device)
         if init and not saved:
             start_from(model, init, say=reporter.say)
         freeze(model, recipe.model.freeze)
@@ -100,6 +100,7 @@ def prepare(
         if ranks.is_first:
             (out / "recipe.yaml").write_text(recipe.to_yaml())
             reporter.sinks = open_sinks(recipe.run.track, out, recipe.to_dict(), step=counters.step)
+        net = _net(model, device, ranks)
         run = Run(
             recipe=recipe,
             splits=splits,
@@ -107,8 +108,12 @@ def prepare(
             device=device,
             ranks=ranks,
             model=model,
-            net=_net(model, recipe, device, ranks),
-            modes=Modes(model, drop_path_warmup_steps=recipe.model.drop_path_warmup_epochs * steps_per_epoch),
+            net=net,
+            modes=Modes(
+                model,
+                drop_path_warmup_steps=recipe.model.drop_path_warmup_epochs * steps_per_epoch,
+                to_compile=net if recipe.run.compile else None,
+            ),
             teacher=Teacher(recipe.distill, preprocess=recipe.preprocess, num_classes=num_classes, device=device)
             if recipe.distill.teacher
             else None,
@@ -189,20 +194,17 @@ def _device_batch(recipe: Recipe, ranks: Ranks) -> int:
     return device_batch
 
 
-def _with_synchronised_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
+def with_synchronised_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type != "cuda":
         raise ConfigError("batchnorm.sync works between CUDA devices only. Leave it off here.")
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
-def _net(model: nn.Module, recipe: Recipe, device: torch.device, ranks: Ranks) -> nn.Module:
-    net = model
-    if ranks.world > 1 and not is_sharded(model):
-        _name_strides_alike(model)
-        net = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-    if recipe.run.compile:
-        net.compile()
-    return net
+def _net(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
+    if ranks.world == 1 or is_sharded(model):
+        return model
+    _name_strides_alike(model)
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def _name_strides_alike(model: nn.Module) -> None:
