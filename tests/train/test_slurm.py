@@ -1,6 +1,7 @@
 """examples/slurm.sh, with srun and scontrol played by small scripts."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,44 @@ def test_the_slurm_script_trains_on_two_tasks_and_does_not_queue_a_finished_run_
     assert done.stdout.count("epoch   2/2") == 1
     assert (out / "last.safetensors").is_file()
     assert not (tmp_path / "scontrol.log").exists()
+
+
+def test_two_machines_meet_through_torchrun(make_pictures: MakePictures, tmp_path: Path) -> None:
+    """The line of docs/resume.md, once per machine; both are this one."""
+    page = (SCRIPT.parents[1] / "docs" / "resume.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("torchrun --nnodes 4")]
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        port = listener.getsockname()[1]
+    line = line.replace("--nnodes 4 --nproc-per-node 8", "--nnodes 2 --nproc-per-node 1")
+    line = line.replace("HOST:29500", f"localhost:{port}").replace(
+        "cvt_13 --data IMAGENET", f"digits --data {make_pictures()}"
+    )
+    words = [sys.executable, "-m", "torch.distributed.run", *line.split()[1:], "--out", str(tmp_path / "run")]
+    words += [
+        "--device",
+        "cpu",
+        "--set",
+        "global_batch=12",
+        "schedule.epochs=1",
+        "schedule.warmup_epochs=0",
+        "run.workers=0",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    machines = [
+        subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    printed = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert sum(text.count("epoch   1/1") for text in printed) == 1
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+def test_the_slurm_script_is_sound_bash() -> None:
+    done = subprocess.run(["bash", "-n", str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "set -euo pipefail" in SCRIPT.read_text()
 
 
 def test_a_missing_meeting_place_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
