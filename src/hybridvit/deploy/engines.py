@@ -55,7 +55,7 @@ class OnnxEngine(Engine):
 
 
 class OpenVinoEngine(Engine):
-    """Compiled for each shape of batch by itself, of which the last two are kept: half again as fast as for any batch.
+    """Compiled for each shape of batch by itself, of which the last two are kept: 1.2 to 2 times as fast as for any batch.
 
     A file for any size of picture is compiled once, for all.
     """
