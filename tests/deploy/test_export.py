@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -86,23 +87,45 @@ def test_openvino_takes_any_size(name: str, make_model: MakeModel, tmp_path: Pat
 def test_a_compiled_file_answers_in_a_fresh_process_without_this_package(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
     model.label_names = NAMES
-    path = tmp_path / "model.aoti.pt2"
+    path = tmp_path / "best.aoti.pt2"
     export.export(model, path, to="aoti")
     images = torch.randn(3, 3, 32, 32)
     torch.save(images, tmp_path / "images.pt")
-    program = (
-        "import json, sys, torch, torch._inductor\n"
-        "model = torch._inductor.aoti_load_package('model.aoti.pt2')\n"
-        "torch.save(model(torch.load('images.pt')), 'logits.pt')\n"
-        "assert 'hybridvit' not in sys.modules\n"
-        "print(json.loads(model.get_metadata()['hybridvit'])['label_names'][0])"
+    program = example("aoti_load_package") + (
+        "import sys\ntorch.save(model(torch.load('images.pt')), 'logits.pt')\nassert 'hybridvit' not in sys.modules\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == "a"
+    assert done.stdout.split()[-1] in NAMES
     with torch.inference_mode():
         torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(images), rtol=1e-4, atol=1e-5)
     assert verify.verify(model, engines.open_export(path), [images[:1]], precision="fp32").passed
+
+
+def example(word: str) -> str:
+    """The block of the page on export that holds `word`."""
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    return next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if word in block)
+
+
+@pytest.mark.parametrize(
+    ("to", "word"), [("onnx", "InferenceSession"), ("openvino", "compile_model"), ("pt2", "torch.export.load")]
+)
+def test_the_example_of_the_page_runs(
+    to: str,
+    word: str,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "pt2": "torch"}.get(to, to))
+    model = make_model("cvt_nano", **SMALL_CVT)
+    model.label_names = NAMES
+    export.export(model, tmp_path / f"best{export.SUFFIXES[to]}", to=to)
+    monkeypatch.chdir(tmp_path)
+    exec(example(word), {})
+    assert capsys.readouterr().out.strip() in NAMES
 
 
 def test_another_librarys_model_is_written_as_it_is(tmp_path: Path) -> None:
