@@ -16,11 +16,11 @@ def test_the_first_model_is_the_measure_of_the_others(capsys: pytest.CaptureFixt
     rows = result["timings"]
     assert [(row["model"], row["engine"]) for row in rows] == [
         ("cmt_nano", "eager"),
-        ("cmt_nano", "fused"),
         ("cvt_nano", "eager"),
+        ("cmt_nano", "fused"),
         ("cvt_nano", "fused"),
     ]
-    assert [row["ratio"] for row in rows[:2]] == [1.0, 1.0]
+    assert [row["ratio"] for row in rows[::2]] == [1.0, 1.0]
     assert all(row["gmacs"] > 0 and row["spread"][0] <= row["milliseconds"] <= row["spread"][1] for row in rows)
 
 
