@@ -113,20 +113,22 @@ def plot(timings: list["Timing"], path: Path, *, unit: str = "batch") -> None:
     figure = Figure(figsize=(1 + 5.5 * len(engines), 5.5), layout="constrained")
     panels = figure.subplots(1, len(engines), sharey=True, squeeze=False)[0]
     for axes, engine in zip(panels, engines, strict=True):
-        # Neighbours in accuracy have their names above and below.
+        # Our names stand on the left, the others' on the right, those of neighbours above and below.
         for number, (timing, top1) in enumerate(one for one in shown if one[0].engine == engine):
-            color = "tab:blue" if timing.model in catalog.ARCHITECTURES else "dimgray"
+            ours = timing.model in catalog.ARCHITECTURES
+            color, side = ("tab:blue", "right") if ours else ("dimgray", "left")
             axes.plot(timing.spread, (top1, top1), color=color, alpha=0.35)
             axes.plot(timing.milliseconds, top1, "o", color=color)
             axes.annotate(
                 timing.model.removesuffix("_patch4_window7_224"),
                 (timing.milliseconds, top1),
-                xytext=(7, (3, -10)[number % 2]),
+                xytext=(-7 if ours else 7, 3 if ours or number % 2 else -10),
                 textcoords="offset points",
+                horizontalalignment=side,
                 size=8,
                 color=color,
             )
-        axes.set_xlim(left=0, right=1.35 * axes.get_xlim()[1])
+        axes.set_xlim(left=0, right=1.3 * axes.get_xlim()[1])
         axes.grid(alpha=0.3)
         axes.set(title=engine, xlabel=f"milliseconds per {unit}")
     panels[0].set_ylabel("published ImageNet-1k top-1, %")

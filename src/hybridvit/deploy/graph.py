@@ -15,6 +15,8 @@ pattern. Measured on OpenVINO, which keeps maps channels-last and tokens as they
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
@@ -52,7 +54,7 @@ def cancel_permutations(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         before = node.args[0] if node.target is PERMUTE else None
         if isinstance(before, Node) and before.target is PERMUTE:
-            inner, outer = before.args[1], node.args[1]
+            inner, outer = (cast(list[int], each.args[1]) for each in (before, node))
             if [inner[axis] for axis in outer] == sorted(outer):
                 node.replace_all_uses_with(before.args[0])
     program.graph.eliminate_dead_code()
