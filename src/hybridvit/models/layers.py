@@ -21,7 +21,9 @@ class Linear(nn.Linear):
     """A linear layer, computed by oneDNN where that is the faster library. Shape: (..., C) -> (..., D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _onednn_linear(x, self.weight, self.bias) if _onednn_is_faster(x) else super().forward(x)
+        if not _onednn_is_faster(x, self.out_features):
+            return super().forward(x)
+        return _onednn_linear(x, self.weight, self.bias)
 
 
 class Pointwise(nn.Conv2d):
@@ -31,7 +33,7 @@ class Pointwise(nn.Conv2d):
         super().__init__(dim_in, dim_out, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if not _onednn_is_faster(x_BCHW):
+        if not _onednn_is_faster(x_BCHW, self.out_channels):
             return super().forward(x_BCHW)
         return _onednn_linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
@@ -63,25 +65,23 @@ class _OneDnnLinear(torch.autograd.Function):
             grad_x = _OneDnnLinear.apply(grad, weight_DC.t(), None)
         if needs_weight:
             maps = (rows[None, None].permute(0, 3, 1, 2) for rows in (rows_ND, rows_NC))  # one row, channels-last
-            geometry = (
-                [1, 1],
-                [0, 0],
-                [1, 1],
-                False,
-                [0, 0],
-                1,
-            )  # stride, padding, dilation, transposed, its padding, groups
-            mask = [False, True, False]
-            grad_weight = aten.convolution_backward(*maps, weight_DC[:, :, None, None], None, *geometry, mask)[
-                1
-            ].flatten(1)
+            # stride, padding, dilation, transposed, its padding, groups, and which gradients are wanted
+            geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
+            _, grad_weight, _ = aten.convolution_backward(*maps, weight_DC[:, :, None, None], None, *geometry)
+            grad_weight = grad_weight.flatten(1)
         if needs_bias:
             grad_bias = rows_ND.sum(0)
         return grad_x, grad_weight, grad_bias
 
 
-def _onednn_is_faster(x: Tensor) -> bool:
-    """Whether linear layers on `x` run on MKL, on a processor that MKL has no best code for."""
+LEAST_PRODUCTS = 1e8
+"""Multiply-accumulates from which a product with gradients is worth a quarter of a millisecond of Python."""
+
+
+def _onednn_is_faster(x: Tensor, dim_out: int) -> bool:
+    """Whether a layer from `x` to this width would run on MKL, on a processor that MKL has no best code for, and is large."""
+    if torch.is_grad_enabled() and x.numel() * dim_out < LEAST_PRODUCTS:
+        return False
     return is_plain(x) and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _mkl_is_slow()
 
 
