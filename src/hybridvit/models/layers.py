@@ -80,9 +80,9 @@ LEAST_PRODUCTS = 1e8
 
 def _onednn_is_faster(x: Tensor, dim_out: int) -> bool:
     """Whether a layer from `x` to this width would run on MKL, on a processor that MKL has no best code for, and is large."""
-    if torch.is_grad_enabled() and x.numel() * dim_out < LEAST_PRODUCTS:
+    if not (is_plain(x) and x.dtype == torch.float32 and torch.backends.mkldnn.enabled and _mkl_is_slow()):
         return False
-    return is_plain(x) and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _mkl_is_slow()
+    return not torch.is_grad_enabled() or x.numel() * dim_out >= LEAST_PRODUCTS
 
 
 @cache
