@@ -13,7 +13,7 @@ from pathlib import Path
 from hybridvit.errors import HybridVitError
 
 COMMANDS = {
-    "demo": "train and judge a small model on handwritten digits, in two minutes",
+    "demo": "train and judge a small model on handwritten digits, in minutes",
     "train": "train a model on a folder of pictures",
     "data": "check a data set for what would spoil results",
     "eval": "measure a checkpoint's accuracy",
