@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
+    from hybridvit.allocator import keep_memory as keep_memory
     from hybridvit.explain.explanation import explain as explain
     from hybridvit.weights.align import align as align
     from hybridvit.weights.checkpoint import load as load
@@ -35,11 +36,23 @@ _PUBLIC = {
     "download": "hybridvit.weights.download",
     "explain": "hybridvit.explain.explanation",
     "export_weights": "hybridvit.weights.convert",
+    "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",
     "load": "hybridvit.weights.checkpoint",
     "save": "hybridvit.weights.checkpoint",
 }
-__all__ = ["align", "convert", "create_model", "download", "explain", "export_weights", "list_models", "load", "save"]
+__all__ = [
+    "align",
+    "convert",
+    "create_model",
+    "download",
+    "explain",
+    "export_weights",
+    "keep_memory",
+    "list_models",
+    "load",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

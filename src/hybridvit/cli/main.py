@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybridvit.allocator import keep_memory
 from hybridvit.errors import HybridVitError
 
 COMMANDS = {
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             loaded.add_arguments(subparser)
             subparser.set_defaults(run=loaded.run)
     arguments = parser.parse_args(words)
+    keep_memory()
     try:
         return arguments.run(arguments)
     except HybridVitError as error:
