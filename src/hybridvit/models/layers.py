@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 aten = torch.ops.aten
+_product = torch.ops.mkldnn._linear_pointwise.default
+_convolution_backward = aten.convolution_backward.default
 
 
 class Linear(nn.Linear):
@@ -41,41 +43,41 @@ class Pointwise(nn.Conv2d):
 def _onednn_linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
     if torch.is_grad_enabled():
         return _OneDnnLinear.apply(x, weight_DC, bias_D)
-    return _OneDnnLinear.forward(x, weight_DC, bias_D)
+    return _product(x, weight_DC, bias_D, "none", [], "")
 
 
 class _OneDnnLinear(torch.autograd.Function):
     """oneDNN's product has no derivative in torch. A 1x1 convolution would have, at the cost of a slow sum for the bias."""
 
     @staticmethod
-    def forward(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight_DC, bias_D, "none", [], "")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
+    def forward(ctx: Any, x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_DC)
+        return _product(x, weight_DC, bias_D, "none", [], "")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight_DC = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows_ND, rows_NC = grad.flatten(0, -2), x.flatten(0, -2)
         grad_x = grad_weight = grad_bias = None
         if needs_x:
-            grad_x = _OneDnnLinear.apply(grad, weight_DC.t(), None)
+            grad_x = _onednn_linear(grad, weight_DC.t(), None)
         if needs_weight:
-            maps = (rows[None, None].permute(0, 3, 1, 2) for rows in (rows_ND, rows_NC))  # one row, channels-last
             # stride, padding, dilation, transposed, its padding, groups, and which gradients are wanted
             geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
-            _, grad_weight, _ = aten.convolution_backward(*maps, weight_DC[:, :, None, None], None, *geometry)
-            grad_weight = grad_weight.flatten(1)
+            maps = (_as_row(grad), _as_row(x), weight_DC[:, :, None, None])
+            grad_weight = _convolution_backward(*maps, None, *geometry)[1].flatten(1)
         if needs_bias:
-            grad_bias = rows_ND.sum(0)
+            grad_bias = grad.flatten(0, -2).sum(0)
         return grad_x, grad_weight, grad_bias
 
 
-LEAST_PRODUCTS = 1e8
-"""Multiply-accumulates from which a product with gradients is worth a quarter of a millisecond of Python."""
+def _as_row(x: Tensor) -> Tensor:
+    """All tokens as a map of one row, channels-last. Shape: (..., C) -> (1, C, 1, N)."""
+    return x.flatten(0, -2)[None, None].permute(0, 3, 1, 2)
+
+
+LEAST_PRODUCTS = 1e7
+"""Multiply-accumulates from which a product with gradients is worth a tenth of a millisecond of Python."""
 
 
 def _onednn_is_faster(x: Tensor, dim_out: int) -> bool:
@@ -92,13 +94,15 @@ def _mkl_is_slow() -> bool:
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether `x` is computed on a CPU, call by call, in its own type: not cast, compiled, exported, traced or counted."""
+    """Whether `x` is computed on a CPU, call by call, in its own type: not cast, compiled, traced, counted or
+    transformed."""
     return (
         x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
