@@ -7,15 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridvit.models import catalog, layers
+from hybridvit.models import catalog, cvt, layers, onednn
+from hybridvit.models.attention import attend, explicit_attention
 from support import relative_error
 
 
 @pytest.fixture(autouse=True)
 def slow_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     """The path of processors for which oneDNN is the faster library, whatever runs the tests."""
-    monkeypatch.setattr(layers, "_mkl_is_slow", lambda: True)
-    monkeypatch.setattr(layers, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(onednn, "_mkl_is_slow", lambda: True)
+    monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(onednn, "LEAST_WEIGHTS", 0)
+    monkeypatch.setattr(onednn, "TILE", 300)  # not a divisor: the last tile is shorter
 
 
 def twins(ours: nn.Module, torchs: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -83,7 +86,7 @@ def test_float64_counted_and_cast_products_are_left_to_torch(monkeypatch: pytest
     def fail(*_: object) -> Tensor:
         raise AssertionError("computed by oneDNN")
 
-    monkeypatch.setattr(layers, "_onednn_linear", fail)
+    monkeypatch.setattr(onednn, "linear", fail)
     layer, x = layers.Linear(5, 4), torch.randn(2, 3, 5)
     with pytest.raises(AssertionError):
         layer(x)
@@ -93,6 +96,40 @@ def test_float64_counted_and_cast_products_are_left_to_torch(monkeypatch: pytest
     with FlopCounterMode(display=False) as counter:
         layer(x)
     assert counter.get_total_flops() == 2 * 2 * 3 * 5 * 4
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_tiled_attention_has_the_values_and_gradients_of_the_written_out_form(
+    heads: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    calls = []
+    monkeypatch.setattr(onednn, "attention", lambda *args, tiled=onednn.attention: calls.append(1) or tiled(*args))
+    grad = torch.randn(batch, 35, heads * 4, generator=draw)
+    inputs = [  # as the models hand them over: views of (B, N, h * d)
+        torch.randn(batch, places, heads * 4, generator=draw).requires_grad_() for places in (35, 22, 22)
+    ]
+
+    def values_and_gradients(*of_BNC: Tensor) -> list[Tensor]:
+        q, k, v = (x.unflatten(2, (heads, 4)).transpose(1, 2) for x in of_BNC)
+        y_BNC = attend(q, k, v, scale=0.7)
+        return [y_BNC, *torch.autograd.grad(y_BNC, of_BNC, grad.to(y_BNC.dtype))]
+
+    found = values_and_gradients(*inputs)
+    assert calls
+    with explicit_attention():
+        expected = values_and_gradients(*(x.detach().double().requires_grad_() for x in inputs))
+    for a, b in zip(found, expected, strict=True):
+        assert relative_error(a, b) < 2e-6
+
+
+def test_attention_with_dropout_or_a_bias_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "attention", lambda *_: pytest.fail("computed in tiles"))
+    q, k = torch.randn(1, 1, 35, 4), torch.randn(1, 1, 22, 4)
+    attend(q, k, k, scale=1.0, dropout=0.5)
+    attend(q, k, k, scale=1.0, bias_hNM=torch.zeros(1, 35, 22))
+    attend(q.double(), k.double(), k.double(), scale=1.0)
 
 
 def test_quick_gelu_has_two_derivatives() -> None:
@@ -156,7 +193,8 @@ def test_models_compute_in_float32_what_they_compute_with_torchs_own_layers(
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     fast = gradients()
-    monkeypatch.setattr(layers, "is_plain", lambda _: False)
+    for module in (layers, onednn, cvt):
+        monkeypatch.setattr(module, "is_plain", lambda _: False)
     plain = gradients()
     largest = max(gradient.norm() for gradient in plain)
     for a, b in zip(fast, plain, strict=True):

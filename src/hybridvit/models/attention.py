@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridvit.models.layers import is_plain
+from hybridvit.models import onednn
 
 _fused = True
 _recorder: Callable[[Tensor], None] | None = None
@@ -63,21 +63,21 @@ def attend(
         bias_hNM = bias_hNM.to(q_BhNd.dtype)  # autocast leaves parameters in float32; the kernels want one dtype
     if _recorder is not None:
         _recorder(_weights(q_BhNd, k_BhMd, scale, bias_hNM).detach())
-    few_keys = (
-        is_plain(q_BhNd) and k_BhMd.shape[2] <= k_BhMd.shape[3]
-    )  # written out is faster: weights smaller than queries
-    if _fused and not few_keys:
+    few_keys = onednn.is_plain(q_BhNd) and k_BhMd.shape[2] <= k_BhMd.shape[3]  # weights are smaller than queries
+    if few_keys or not _fused:
+        y_BhNd = F.dropout(_weights(q_BhNd, k_BhMd, scale, bias_hNM), dropout) @ v_BhMd
+    elif bias_hNM is None and not dropout and onednn.attention_is_faster(q_BhNd, k_BhMd):
+        y_BhNd = onednn.attention(q_BhNd, k_BhMd, v_BhMd, scale)
+    else:
         y_BhNd = F.scaled_dot_product_attention(
             q_BhNd, k_BhMd, v_BhMd, attn_mask=bias_hNM, dropout_p=dropout, scale=scale
         )
-    else:
-        y_BhNd = F.dropout(_weights(q_BhNd, k_BhMd, scale, bias_hNM), dropout) @ v_BhMd
     return y_BhNd.transpose(1, 2).flatten(2)
 
 
 def _weights(q_BhNd: Tensor, k_BhMd: Tensor, scale: float, bias_hNM: Tensor | None) -> Tensor:
     """softmax(q k^T * scale + bias). Shape: -> (B, h, N, M)."""
-    score_BhNM = (q_BhNd * scale) @ k_BhMd.transpose(-2, -1)
+    score_BhNM = q_BhNd @ (k_BhMd * scale).transpose(-2, -1)
     if bias_hNM is not None:
         score_BhNM = score_BhNM.add_(bias_hNM)
     return score_BhNM.softmax(dim=-1)

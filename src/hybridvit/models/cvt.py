@@ -23,6 +23,7 @@ from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CvTConfig
 from hybridvit.models.layers import GELU, BatchNorm2d, Linear, QuickGELU, add_to
+from hybridvit.models.onednn import is_plain
 
 
 class ConvEmbed(nn.Module):
@@ -59,6 +60,8 @@ class ConvProjection(nn.Module):
     def forward(self, x_BCHW: Tensor, cls_B1C: Tensor | None) -> Tensor:
         x_BMC = self.norm(self.conv(x_BCHW)).permute(0, 2, 3, 1).flatten(1, 2)
         if cls_B1C is not None:
+            if x_BMC.requires_grad and is_plain(x_BMC):  # of a slice, BatchNorm computes the gradient ten times slower
+                x_BMC.register_hook(Tensor.contiguous)
             x_BMC = torch.cat((cls_B1C, x_BMC), dim=1)
         return self.linear(x_BMC)
 

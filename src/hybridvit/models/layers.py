@@ -7,25 +7,25 @@ hook has kept of the layer before changes with it.
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridvit.models import onednn
+from hybridvit.models.onednn import is_plain
+
 aten = torch.ops.aten
-_product = torch.ops.mkldnn._linear_pointwise.default
-_convolution_backward = aten.convolution_backward.default
 
 
 class Linear(nn.Linear):
     """A linear layer, computed by oneDNN where that is the faster library. Shape: (..., C) -> (..., D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _onednn_is_faster(x, self.out_features):
+        if not onednn.linear_is_faster(x, self.out_features):
             return super().forward(x)
-        return _onednn_linear(x, self.weight, self.bias)
+        return onednn.linear(x, self.weight, self.bias)
 
 
 class Pointwise(nn.Conv2d):
@@ -35,75 +35,9 @@ class Pointwise(nn.Conv2d):
         super().__init__(dim_in, dim_out, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if not _onednn_is_faster(x_BCHW, self.out_channels):
+        if not onednn.linear_is_faster(x_BCHW, self.out_channels):
             return super().forward(x_BCHW)
-        return _onednn_linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-
-
-def _onednn_linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
-    if torch.is_grad_enabled():
-        return _OneDnnLinear.apply(x, weight_DC, bias_D)
-    return _product(x, weight_DC, bias_D, "none", [], "")
-
-
-class _OneDnnLinear(torch.autograd.Function):
-    """oneDNN's product has no derivative in torch. A 1x1 convolution would have, at the cost of a slow sum for the bias."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight_DC)
-        return _product(x, weight_DC, bias_D, "none", [], "")
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight_DC = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_x = grad_weight = grad_bias = None
-        if needs_x:
-            grad_x = _onednn_linear(grad, weight_DC.t(), None)
-        if needs_weight:
-            # stride, padding, dilation, transposed, its padding, groups, and which gradients are wanted
-            geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
-            maps = (_as_row(grad), _as_row(x), weight_DC[:, :, None, None])
-            grad_weight = _convolution_backward(*maps, None, *geometry)[1].flatten(1)
-        if needs_bias:
-            grad_bias = grad.flatten(0, -2).sum(0)
-        return grad_x, grad_weight, grad_bias
-
-
-def _as_row(x: Tensor) -> Tensor:
-    """All tokens as a map of one row, channels-last. Shape: (..., C) -> (1, C, 1, N)."""
-    return x.flatten(0, -2)[None, None].permute(0, 3, 1, 2)
-
-
-LEAST_PRODUCTS = 1e7
-"""Multiply-accumulates from which a product with gradients is worth a tenth of a millisecond of Python."""
-
-
-def _onednn_is_faster(x: Tensor, dim_out: int) -> bool:
-    """Whether a layer from `x` to this width would run on MKL, on a processor that MKL has no best code for, and is large."""
-    if not (is_plain(x) and x.dtype == torch.float32 and torch.backends.mkldnn.enabled and _mkl_is_slow()):
-        return False
-    return not torch.is_grad_enabled() or x.numel() * dim_out >= LEAST_PRODUCTS
-
-
-@cache
-def _mkl_is_slow() -> bool:
-    name = str(torch.cpu.get_capabilities().get("cpu_name", ""))
-    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and "Intel" not in name
-
-
-def is_plain(x: Tensor) -> bool:
-    """Whether `x` is computed on a CPU, call by call, in its own type: not cast, compiled, traced, counted or
-    transformed."""
-    return (
-        x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-    )
+        return onednn.linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 def _is_free(x: Tensor, *parameters: Tensor) -> bool:
