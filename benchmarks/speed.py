@@ -1,6 +1,7 @@
 """Our models against ResNet-50, transformers' CvT and a written-out CMT, by turns in one process; memory, each in its own.
 
-OMP_NUM_THREADS=2 python benchmarks/speed.py > benchmarks/speed.json
+OMP_NUM_THREADS=2 python benchmarks/speed.py > given_back.json
+OMP_NUM_THREADS=2 python benchmarks/speed.py --keep-memory > kept.json
 """
 
 import argparse
@@ -21,6 +22,7 @@ from plain_cmt import PlainCMT
 from torch import Tensor, nn
 from transformers import CvtConfig, CvtForImageClassification
 
+import hybridvit
 from hybridvit.deploy import bench, engines
 from hybridvit.models import catalog
 
@@ -98,9 +100,9 @@ def compare(names: list[tuple[str, str]], batch_size: int, rounds: int) -> list[
     ]
 
 
-def peak_mib(name: str, batch_size: int) -> float:
+def peak_mib(name: str, batch_size: int, *options: str) -> float:
     """The most that two training steps take, in MiB; in a process of its own."""
-    command = [sys.executable, __file__, "--peak-of", name, "--batch-size", str(batch_size)]
+    command = [sys.executable, __file__, "--peak-of", name, "--batch-size", str(batch_size), *options]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -125,7 +127,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--peak-of", choices=BUILDERS)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--keep-memory", action="store_true", help="as hybridvit's commands do: hybridvit.keep_memory()")
     args = parser.parse_args()
+    if args.keep_memory:
+        hybridvit.keep_memory()
     if args.peak_of:
         print(own_peak_mib(args.peak_of, args.batch_size))
         return
@@ -138,7 +143,8 @@ def main() -> None:
     if args.only in (None, "train-8"):
         result["train-8"] = compare([(name, "train") for name in BUILDERS], 8, args.rounds)
     if args.only in (None, "memory"):
-        result["memory"] = {name: round(peak_mib(name, 8)) for name in BUILDERS}
+        options = ["--keep-memory"] if args.keep_memory else []
+        result["memory"] = {name: round(peak_mib(name, 8, *options)) for name in BUILDERS}
     print(json.dumps(result, indent=2))
 
 

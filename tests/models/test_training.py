@@ -107,7 +107,7 @@ def test_norms_have_the_epsilon_of_their_source(attention: str, embed: float, bl
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])
-def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+def test_gradient_checkpointing_changes_no_gradient_and_no_statistics(name: str) -> None:
     plain = randomise(catalog.create(name, num_classes=5, drop_rate=0.0)).train()
     saving = copy.deepcopy(plain)
     saving.set_grad_checkpointing()
@@ -116,6 +116,8 @@ def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
         model(x).square().sum().backward()
     for (key, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
         assert relative_error(b.grad, a.grad) < 1e-10 or a.grad.norm() < 1e-9, key
+    for (key, a), b in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        assert torch.equal(b, a), key
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])

@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 from hybridvit.config import OptimizerSection, ScheduleSection
 from hybridvit.errors import ConfigError
 
+FUSED = ("adam", "adamw", "sgd", "nesterov", "momentum")
+"""timm's names of torch's optimizers that can update all parameters in one kernel, on CPUs, too."""
+
 
 def create_optimizer(model: nn.Module, section: OptimizerSection) -> Optimizer:
     """Group the parameters (no decay on biases, norms and model.no_weight_decay(); layer decay) and optimize them.
@@ -17,7 +20,7 @@ def create_optimizer(model: nn.Module, section: OptimizerSection) -> Optimizer:
     Raises:
         ConfigError: timm knows no such optimizer, or it refuses an argument.
     """
-    options: dict[str, Any] = {"betas": section.betas, "eps": section.eps}
+    options: dict[str, Any] = {"betas": section.betas, "eps": section.eps, "fused": section.name in FUSED or None}
     try:
         return create_optimizer_v2(
             model,
