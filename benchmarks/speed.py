@@ -127,7 +127,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--peak-of", choices=BUILDERS)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--keep-memory", action="store_true", help="as hybridvit's commands do: hybridvit.keep_memory()")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="as hybridvit's commands do: hybridvit.keep_memory()"
+    )
     args = parser.parse_args()
     if args.keep_memory:
         hybridvit.keep_memory()

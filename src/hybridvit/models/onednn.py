@@ -11,12 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_product = torch.ops.mkldnn._linear_pointwise.default
-_convolution_backward = torch.ops.aten.convolution_backward.default
-
 LEAST_PRODUCTS = 1e7
 """Multiply-accumulates from which a product with gradients is worth a tenth of a millisecond of Python."""
-
 
 LEAST_WEIGHTS = 1e5
 """Pairs of a query and a key from which a head's attention is computed here instead of by torch's kernel."""
@@ -26,8 +22,7 @@ TILE = 2**20
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether `x` is computed on a CPU, call by call, in its own type: not cast, compiled, traced, counted or
-    transformed."""
+    """Whether `x` is computed on a CPU, call by call, as it is: not cast, compiled, traced, counted or transformed."""
     return (
         x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
@@ -62,7 +57,7 @@ def linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
     """Shape: (..., C), (D, C), (D,) or None -> (..., D)."""
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight_DC, bias_D)
-    return _product(x, weight_DC, bias_D, "none", [], "")
+    return _matmul(x, weight_DC, bias_D)
 
 
 class _Linear(torch.autograd.Function):
@@ -71,7 +66,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_DC: Tensor, bias_D: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_DC)
-        return _product(x, weight_DC, bias_D, "none", [], "")
+        return _matmul(x, weight_DC, bias_D)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -84,10 +79,15 @@ class _Linear(torch.autograd.Function):
             # stride, padding, dilation, transposed, its padding, groups, and which gradients are wanted
             geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
             maps = (_as_row(grad), _as_row(x), weight_DC[:, :, None, None])
-            grad_weight = _convolution_backward(*maps, None, *geometry)[1].flatten(1)
+            grad_weight = torch.ops.aten.convolution_backward(*maps, None, *geometry)[1].flatten(1)
         if needs_bias:
             grad_bias = grad.flatten(0, -2).sum(0)
         return grad_x, grad_weight, grad_bias
+
+
+def _matmul(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None = None) -> Tensor:
+    """Shape: (..., C), (D, C), (D,) or None -> (..., D)."""
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight_DC, bias_D, "none", [], "")
 
 
 def _as_row(x: Tensor) -> Tensor:
@@ -145,8 +145,3 @@ def _tiles(keys: int, *of_Nd: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def _weights(q_nd: Tensor, k_Md: Tensor) -> Tensor:
     score_nM = _matmul(q_nd, k_Md)
     return torch.softmax(score_nM, dim=-1, out=score_nM)
-
-
-def _matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T. Shape: (a, b), (c, b) -> (a, c)."""
-    return _product(x, weight, None, "none", [], "")
