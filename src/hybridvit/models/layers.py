@@ -101,8 +101,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-            statistics = (self.running_mean, self.running_var)
-            return F.batch_norm(x, *statistics, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
+            running = (self.running_mean, self.running_var)
+            return F.batch_norm(x, *running, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
         if self.training or not _is_free(x, self.weight, self.bias):
             return super().forward(x)
         statistics = (self.weight, self.bias, self.running_mean, self.running_var)

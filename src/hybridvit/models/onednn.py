@@ -44,7 +44,7 @@ def attention_is_faster(q_BhNd: Tensor, k_BhMd: Tensor) -> bool:
 
 
 def _is_slow_in_torch(x: Tensor) -> bool:
-    return is_plain(x) and x.dtype == torch.float32 and torch.backends.mkldnn.enabled and _mkl_is_slow()
+    return is_plain(x) and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _mkl_is_slow()
 
 
 @cache
