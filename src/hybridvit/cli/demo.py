@@ -9,7 +9,7 @@ from pathlib import Path
 
 HELP = (
     "Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the first 898, "
-    "evaluate it on the other 899, predict a few and draw a report: two minutes on two CPU cores. "
+    "evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. "
     "Every step is a command that works on your own folder, too, and is shown."
 )
 
