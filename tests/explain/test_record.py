@@ -68,7 +68,7 @@ def test_nothing_is_recorded_afterwards() -> None:
 
 
 def test_recording_works_after_torch_compile() -> None:
-    model, x = random_model("cvt_nano").float(), torch.randn(1, 3, 32, 32)
+    model, x = random_model("cvt_nano"), torch.randn(1, 3, 32, 32, dtype=torch.float64)
     plain = record(model, x)
     compiled = torch.compile(model, backend="eager")
     compiled(x)

@@ -145,21 +145,21 @@ def test_autocast_to_bfloat16_trains(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])
 def test_an_exported_graph_computes_the_same(name: str) -> None:
-    model = catalog.create(name, num_classes=5).eval()
-    x = torch.randn(2, 3, 32, 40)
+    model = catalog.create(name, num_classes=5).double().eval()
+    x = torch.randn(2, 3, 32, 40, dtype=torch.float64)
     batch = torch.export.Dim("batch", min=1, max=64)
     graph = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
     with torch.no_grad():
-        for pictures in (x, torch.randn(5, 3, 32, 40)):
-            assert relative_error(graph.module()(pictures), model(pictures)) < 1e-6
+        for pictures in (x, torch.randn(5, 3, 32, 40, dtype=torch.float64)):
+            assert relative_error(graph.module()(pictures), model(pictures)) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])
 def test_a_compiled_model_computes_the_same_in_one_graph(name: str) -> None:
     torch.compiler.reset()
-    model = catalog.create(name, num_classes=5).eval()
+    model = catalog.create(name, num_classes=5).double().eval()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    x = torch.randn(2, 3, 32, 40)
+    x = torch.randn(2, 3, 32, 40, dtype=torch.float64)
     with torch.no_grad():
-        assert relative_error(compiled(x), model(x)) < 1e-6
+        assert relative_error(compiled(x), model(x)) < 1e-12
     compiled.train()(x).sum().backward()
