@@ -1,7 +1,7 @@
 """Memory that tensors give back stays with the process.
 
 glibc returns every large block to the system as soon as it is freed, and the system clears each page again for the next tensor:
-on a CPU a fifth of a small batch's time. The price is that the process never shrinks.
+on a CPU a twelfth to a quarter of one picture's time. The price is that the process never shrinks.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The only softmax of the project: one function, two ways to compute it, one switch to compare them.
+"""softmax(q k^T) v: one function, three ways to compute it, one switch to compare them.
 
 `scaled_dot_product_attention` never shows its weights, so whoever needs the maps, or an oracle for the fused kernels, asks for
 the written-out form:
