@@ -24,6 +24,20 @@ def test_an_engine_gives_the_models_answers(name: str, make_model: MakeModel) ->
         torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_openvino_gives_rows_in_order_from_several_streams(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
+    engine = engines.build("openvino", model, image_size=(32, 32), batch_size=7)
+    for batch in (7, 1, 2, 7):  # more numbers of streams than are kept
+        images = torch.randn(batch, 3, 32, 32)
+        torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
+    assert [streams for streams, _ in engine.queues] == [2, 3]
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++")
 @torch.inference_mode()
 def test_the_compiled_engine_gives_the_models_answers(make_model: MakeModel) -> None:

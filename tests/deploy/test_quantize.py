@@ -1,10 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from hybridvit.deploy import engines
+from hybridvit.deploy import engines, export
 from hybridvit.deploy.quantize import quantise
 from hybridvit.models.backbone import Backbone
 
@@ -26,3 +27,58 @@ def test_int8_is_calibrated_and_leaves_the_worst_parts_in_float(make_model: Make
     with torch.inference_mode():
         found = engines.open_export(path)(batches[0])
         assert (found - model(batches[0])).abs().max() < 0.5 * model(batches[0]).abs().max()
+
+
+def small_cmt(make_model: MakeModel) -> Backbone:
+    return make_model("cmt_nano", img_size=64)
+
+
+def test_local_perception_stays_in_float(make_model: MakeModel, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import onnx
+
+    path = tmp_path / "model.onnx"
+    quantise(small_cmt(make_model), path, [torch.randn(4, 3, 64, 64)], image_size=(64, 64), agreement=0.0)
+    graph = onnx.load(path).graph
+    in_float = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    is_float = {node.name: node.input[1] in in_float for node in graph.node if node.op_type == "Conv"}
+    assert {name.split("/")[0] for name, value in is_float.items() if value} == {
+        "stages.0.blocks.0.lpu",
+        "stages.1.blocks.0.lpu",
+        "stages.2.blocks.0.lpu",
+        "stages.2.blocks.1.lpu",
+    }
+
+
+def test_tokens_are_quantised_ahead_of_their_permutation_with_the_same_answers(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    import onnx
+
+    sources: list[bytes] = []
+    write = export.onnx_to_openvino
+
+    def keep(source: Path, *rest: Any) -> None:
+        sources.append(source.read_bytes())
+        write(source, *rest)
+
+    monkeypatch.setattr(export, "onnx_to_openvino", keep)
+    model = small_cmt(make_model)
+    batches = list(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)).split(4))
+    for name, to in (("model.onnx", "onnx"), ("model.xml", "openvino")):
+        quantise(model, tmp_path / name, batches, to=to, image_size=(64, 64), agreement=0.0)
+
+    def feeds_quantisation(model: bytes) -> set[str]:
+        graph = onnx.load_from_string(model).graph
+        makers = {name: node.op_type for node in graph.node for name in node.output}
+        return {makers.get(node.input[0], "") for node in graph.node if node.op_type == "QuantizeLinear"}
+
+    as_maps = (tmp_path / "model.onnx").read_bytes()
+    assert "Transpose" in feeds_quantisation(as_maps)
+    assert "Transpose" not in feeds_quantisation(sources[0])
+    expected = engines.OnnxEngine(as_maps)(batches[0])
+    assert torch.equal(engines.OnnxEngine(sources[0])(batches[0]), expected)
+    found = engines.open_export(tmp_path / "model.xml")(batches[0])
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -10,11 +10,13 @@ pattern. Measured on OpenVINO, which keeps maps channels-last and tokens as they
 - a product without an activation goes to MLAS, one with any goes to oneDNN, which takes a tenth less time here: so those without
   are clamped to what float32 can hold;
 - linear layers are faster as matrix products in float, and as 1x1 convolutions in int8, where GELU and the next layer's
-  quantisation join the convolution.
+  quantisation join the convolution;
+- a residual added on tokens leaves the next LayerNorm nothing to copy; added on a map, it is copied into tokens.
 
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -44,8 +46,8 @@ def rewrite(fused: Fused, *, matrix_products: bool) -> Fused:
                 setattr(parent, name, NormedConv(child))
             elif isinstance(child, LayerNorm2d):
                 setattr(parent, name, TokenNorm(child))
-            elif isinstance(child, Conv) and child.weight.shape[2:] == (1, 1) and matrix_products:
-                setattr(parent, name, MatrixProduct(child))
+            elif isinstance(child, Conv) and child.weight.shape[2:] == (1, 1):
+                setattr(parent, name, MatrixProduct(child) if matrix_products else Pointwise(child))
     return fused
 
 
@@ -79,11 +81,28 @@ class MatrixProduct(nn.Module):
         y_BND = self.activate(y_BND)
         if add_to is not None:
             y_BND = as_tokens(add_to) + y_BND
-        return y_BND.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+        return _as_map(y_BND, x_BCHW.shape[2:])
 
 
 def _clamp(x: Tensor) -> Tensor:
     return x.clamp(-NEARLY_INFINITE, NEARLY_INFINITE)
+
+
+class Pointwise(nn.Module):
+    """A 1x1 `Conv` whose result is added to the residual on tokens. Shape: (B, C, H, W) -> (B, D, H, W)."""
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x_BCHW: Tensor, add_to: Tensor | None = None) -> Tensor:
+        y_BDHW = self.conv(x_BCHW)
+        return y_BDHW if add_to is None else _as_map(as_tokens(add_to) + as_tokens(y_BDHW), x_BCHW.shape[2:])
+
+
+def _as_map(x_BNC: Tensor, grid: Sequence[int]) -> Tensor:
+    """Shape: (B, N, C), rows and columns -> (B, C, H, W)."""
+    return x_BNC.unflatten(1, grid).permute(0, 3, 1, 2)
 
 
 class TokenNorm(nn.Module):
@@ -96,7 +115,7 @@ class TokenNorm(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         norm = self.norm
         y_BNC = F.layer_norm(as_tokens(x_BCHW), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-        return y_BNC.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+        return _as_map(y_BNC, x_BCHW.shape[2:])
 
 
 class NormedConv(nn.Module):

@@ -1,7 +1,8 @@
 """Static int8 for ONNX and OpenVINO: calibrated on pictures, one scale per output channel, hurtful blocks left in float.
 
 onnxruntime writes QuantizeLinear / DequantizeLinear pairs around convolutions; both runtimes turn those into int8 kernels.
-Only convolutions are quantised: they hold nearly all arithmetic, and softmax, LayerNorm and attention's products stay float.
+Only convolutions are quantised: they hold nearly all arithmetic, and softmax, LayerNorm and attention's products stay float. So
+does CMT's local perception, x + dw(x) as one kernel: it would round the residual itself, and is no faster for it.
 """
 
 import logging
@@ -80,7 +81,7 @@ def quantise(
                     break
         if to == "openvino":
             source = Path(folder) / "best.onnx"
-            source.write_bytes(best)
+            source.write_bytes(_quantise_tokens(best))
             export.onnx_to_openvino(source, Path(path), metadata)
         else:
             with replacing(path) as temporary:
@@ -140,15 +141,37 @@ class _Reader:
 
 
 def _parts(model: Any) -> dict[str, list[str]]:
-    """Convolutions with weights by the part of the model they belong to: "stem", "stages.1.blocks.0.attn", "head" ..."""
+    """Convolutions to quantise, by the part of the model they belong to: "stem", "stages.1.blocks.0.attn", "head" ..."""
     weights = {tensor.name for tensor in model.graph.initializer}
     parts: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.op_type == "Conv" and node.input[1] in weights:
-            words = node.name.partition("/")[0].split(".")
+        words = node.name.partition("/")[0].split(".")
+        if node.op_type == "Conv" and node.input[1] in weights and words[-1] != "lpu":
             part = ".".join(words[:5] if "blocks" in words else words[:3] if words[0] == "stages" else words[:1])
             parts.setdefault(part, []).append(node.name)
     return parts
+
+
+def _quantise_tokens(model: bytes) -> bytes:
+    """Quantise tokens ahead of the permutation that makes them a map: OpenVINO joins that to LayerNorm, and copies nothing."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    nodes = []
+    for node in proto.graph.node:
+        nodes.append(node)
+        quantise = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        permute = makers.get(quantise.input[0]) if quantise else None
+        if quantise and permute and permute.op_type == "Transpose":
+            result, tokens = node.output[0], f"{node.output[0]}_tokens"
+            quantise.input[0], node.output[0] = permute.input[0], tokens
+            behind = onnx.helper.make_node("Transpose", [tokens], [result], name=f"{node.name}_permuted")
+            behind.attribute.extend(permute.attribute)
+            nodes.append(behind)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto.SerializeToString()
 
 
 def _logits(model: bytes, batches: Sequence[Tensor]) -> Tensor:
