@@ -40,11 +40,16 @@ def test_openvino_gives_rows_in_order_from_several_streams(
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++")
 @torch.inference_mode()
-def test_the_compiled_engine_gives_the_models_answers(make_model: MakeModel) -> None:
+def test_the_compiled_engine_gives_the_models_answers_from_packed_weights(make_model: MakeModel) -> None:
+    from torch._inductor.utils import run_and_get_code
+
     model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
-    images = torch.randn(2, 3, 32, 32)
-    engine = engines.build("compiled", model, image_size=(32, 32), batch_size=2)
-    torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
+    engine = engines.build("compiled", model, image_size=(32, 32), batch_size=3)
+    images = torch.randn(3, 3, 32, 32)
+    found, code = run_and_get_code(engine, images)
+    torch.testing.assert_close(found, model(images), rtol=1e-4, atol=1e-5)
+    assert "mkldnn._convolution_pointwise" in code[0]
+    torch.testing.assert_close(engine(images[:2]), model(images[:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("matrix_products", [True, False])

@@ -109,7 +109,13 @@ def example(word: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("to", "word"), [("onnx", "InferenceSession"), ("openvino", "compile_model"), ("pt2", "torch.export.load")]
+    ("to", "word"),
+    [
+        ("onnx", "InferenceSession"),
+        ("openvino", 'compile_model(model, "CPU")('),
+        ("openvino", "AsyncInferQueue"),
+        ("pt2", "torch.export.load"),
+    ],
 )
 def test_the_example_of_the_page_runs(
     to: str,

@@ -211,7 +211,7 @@ def _write_aoti(program: ExportedProgram, path: Path, metadata: dict[str, Any]) 
         package = aoti_compile_and_package(
             program,
             package_path=str(Path(folder) / "model.pt2"),
-            inductor_configs={"freezing": True, "aot_inductor.metadata": {METADATA: json.dumps(metadata)}},
+            inductor_configs={"aot_inductor.metadata": {METADATA: json.dumps(metadata)}},
         )
         Path(package).replace(path)
 
