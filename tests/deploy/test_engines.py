@@ -33,7 +33,7 @@ def test_openvino_gives_rows_in_order_from_several_streams(
     model = make_model("cvt_nano", dims=(8,), depths=(1,), heads=(1,))
     engine = engines.build("openvino", model, image_size=(32, 32), batch_size=7)
     for batch in (7, 1, 2, 7):  # more numbers of streams than are kept
-        images = torch.randn(batch, 3, 32, 32)
+        images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(engine(images), model(images), rtol=1e-4, atol=1e-5)
     assert [streams for streams, _ in engine.queues] == [2, 3]
 

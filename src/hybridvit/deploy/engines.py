@@ -84,7 +84,8 @@ class OpenVinoEngine(Engine):
             logits[row] = torch.from_numpy(request.get_output_tensor(0).data.copy())
 
         queue.set_callback(keep)
-        for row, image_1CHW in enumerate(images_BCHW.contiguous().split(1)):
+        images_BCHW = images_BCHW.contiguous()  # shared with the queue, so kept until it is done
+        for row, image_1CHW in enumerate(images_BCHW.split(1)):
             queue.start_async({0: image_1CHW.numpy()}, row, share_inputs=True)
         queue.wait_all()
         return torch.cat(logits)
