@@ -14,8 +14,8 @@ from hybridvit.errors import ConfigError
 class Backbone(nn.Module):
     """A model of `stages`, with a head that turns their last features into logits.
 
-    A family provides `stages`, `feature_info`, `classifier`, `forward_stages` and `forward_head`; where its last map has a norm
-    of its own, `norm_map`.
+    A family provides `stages`, `feature_info`, `classifier`, `forward_stages`, `forward_head` and `prune_head`; where its last
+    map has a norm of its own, `norm_map`.
     """
 
     classifier: str
@@ -33,6 +33,8 @@ class Backbone(nn.Module):
     head_hidden_size: int
     """What the classifier reads."""
     global_pool: str
+    is_pruned = False
+    """Whether only the features are left, as with `features_only=True`."""
     stages: nn.ModuleList
     feature_info: list[dict[str, Any]]
     """Per stage: num_chs (channels), reduction (stride to the picture), module (its name)."""
@@ -75,25 +77,38 @@ class Backbone(nn.Module):
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         outputs = list(self.forward_stages(x_BCHW, last + 1 if stop_early else None))
         maps = [map_BCHW for stage, (_, map_BCHW) in enumerate(outputs) if stage in take]
-        if norm and len(self.stages) - 1 in take:
+        if norm and len(self.feature_info) - 1 in take:
             maps[-1] = self.norm_map(maps[-1])
         return maps if intermediates_only else (outputs[-1][0], maps)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages behind the last of `indices`, and the classifier: what `features_only=True` does."""
+        """Drop the stages behind the last of `indices`, and the head: what `features_only=True` does.
+
+        No parameter is left that the maps do not depend on: DistributedDataParallel would wait for its gradient.
+        """
         take, last = feature_take_indices(len(self.stages), indices)
         self.stages = self.stages[: last + 1]
         if prune_head:
-            self.reset_classifier(0)
+            self.prune_head(prune_norm=prune_norm or len(self.stages) < len(self.feature_info))
+            self.num_classes, self.global_pool, self.is_pruned = 0, "", True
         return take
 
+    def prune_head(self, *, prune_norm: bool) -> None:
+        """Drop what stands behind the stages, except the norm of the last map unless `prune_norm`."""
+        raise NotImplementedError
+
     def get_classifier(self) -> nn.Module:
-        return self.get_submodule(self.classifier)
+        return nn.Identity() if self.is_pruned else self.get_submodule(self.classifier)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new classifier, initialised as both papers' code does; 0 classes for features."""
+        """A new classifier, initialised as both papers' code does; 0 classes for features.
+
+        Raises: ConfigError where the head was pruned.
+        """
+        if self.is_pruned:
+            raise ConfigError("This model was pruned to its features, and has no head: build it without features_only.")
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
         new: nn.Module = nn.Identity()

@@ -352,6 +352,9 @@ class CMT(Backbone):
         """Shape: (B, C, H, W) -> (B, num_classes); before the classifier with `pre_logits`."""
         return self.head(x_BCHW, pre_logits) if self.global_pool else x_BCHW
 
+    def prune_head(self, *, prune_norm: bool) -> None:
+        self.head = nn.Identity()  # the last map has no norm: the head's belongs to its convolution
+
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Resize the position tables to another picture size."""
         self.img_size = to_2tuple(img_size)

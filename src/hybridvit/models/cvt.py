@@ -252,6 +252,11 @@ class CvT(Backbone):
     def norm_map(self, map_BCHW: Tensor) -> Tensor:
         return self.norm(map_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
+    def prune_head(self, *, prune_norm: bool) -> None:
+        self.head = nn.Identity()
+        if prune_norm:
+            self.norm = nn.Identity()
+
     def no_weight_decay(self) -> set[str]:
         return {f"stages.{len(self.stages) - 1}.cls_token"}
 
