@@ -258,7 +258,7 @@ class FusedCMT(Fused):
         self.config = model.config
         self.stem = Stem(model.stem, gelu)
         self.stages = nn.ModuleList(Stage(stage, gelu, norm) for stage, norm in zip(stages, owed, strict=True))
-        self.head = Head(model.head, gelu) if model.global_pool else nn.Identity()
+        self.head = Head(cast(cmt.Head, model.head), gelu) if model.global_pool else nn.Identity()
 
     def front(self, x_BCHW: Tensor) -> Tensor:
         cmt.stage_grids(self.config, (x_BCHW.shape[2], x_BCHW.shape[3]))

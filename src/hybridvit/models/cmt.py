@@ -316,7 +316,7 @@ class CMT(Backbone):
             {"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"}
             for stage, dim in enumerate(cfg.dims)
         ]
-        self.head = Head(cfg, num_classes, drop_rate=cfg.head_dropout if drop_rate is None else drop_rate)
+        self.head: nn.Module = Head(cfg, num_classes, drop_rate=cfg.head_dropout if drop_rate is None else drop_rate)
         self.init_weights()
 
     def init_weights(self) -> None:

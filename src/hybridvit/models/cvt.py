@@ -216,7 +216,7 @@ class CvT(Backbone):
             )
             reduction *= cfg.embed_strides[stage]
             self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{stage}"})
-        self.norm = nn.LayerNorm(cfg.dims[-1])
+        self.norm: nn.Module = nn.LayerNorm(cfg.dims[-1])
         self.head = nn.Linear(cfg.dims[-1], num_classes) if num_classes else nn.Identity()
         self.init_weights()
 
