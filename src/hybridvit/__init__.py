@@ -17,7 +17,7 @@ from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
     from hybridvit.allocator import keep_memory as keep_memory
-    from hybridvit.explain.explanation import explain as explain
+    from hybridvit.attribution.explain import explain as explain
     from hybridvit.weights.align import align as align
     from hybridvit.weights.checkpoint import load as load
     from hybridvit.weights.checkpoint import save as save
@@ -34,7 +34,7 @@ _PUBLIC = {
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
-    "explain": "hybridvit.explain.explanation",
+    "explain": "hybridvit.attribution.explain",
     "export_weights": "hybridvit.weights.convert",
     "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",

@@ -1,5 +1,6 @@
 """hybridvit explain: one command from a picture and a checkpoint to maps."""
 
+import inspect
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,9 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     ("words", "message"),
     [
         (["--stage", "7"], "ConfigError: There is no stage 7: the model has 3, numbered 0 to 2."),
+        (["--stage", "-1"], "ConfigError: There is no stage -1: the model has 3, numbered 0 to 2."),
+        (["--stage", "1", "--block", "-1"], "There is no block of stage 1 -1: the model has"),
+        (["--head", "-1"], "ConfigError: There is no head -1: the model has 4, numbered 0 to 3."),
         (["--head", "9"], "ConfigError: There is no head 9: the model has 4, numbered 0 to 3."),
         (["--query", "900", "3"], "is not in what the model sees of this picture of 90 x 60 pixels"),
         (["--method", "rollout", "--stage", "1"], "ConfigError: rollout knows no stage; it takes query."),
@@ -104,9 +108,8 @@ def test_a_file_that_is_no_picture_is_named(weights: Path, tmp_path: Path, capsy
     assert "notes.md cannot be read as a picture" in capsys.readouterr().err
 
 
-def test_the_package_can_be_called_before_and_after_its_room_is_imported(weights: Path, picture: Path) -> None:
-    import hybridvit.explain.draw  # binds the name hybridvit.explain to the room
-
+def test_the_function_of_the_package_takes_a_file_and_a_class_by_name(weights: Path, picture: Path) -> None:
+    assert inspect.isfunction(hybridvit.explain)
     found = hybridvit.explain(weights, picture, method="gradcam", label="a")
     assert found.label == 0
     assert found.heat.shape == (60, 90)

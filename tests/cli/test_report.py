@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from browser import open_page
+from hybridvit.attribution.report import choose
 from hybridvit.cli.main import main
 from hybridvit.evaluate.logits import Result
-from hybridvit.explain.report import choose
 from kinds import KINDS
 
 MakePictures = Callable[..., Path]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hybridvit.explain.explanation import explain
+from hybridvit.attribution.explain import explain
 from hybridvit.serve.app import Limits
 
 Ask = Callable[..., tuple[int, Any]]

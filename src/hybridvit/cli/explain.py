@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+    from hybridvit.attribution.explanation import Explanation
     from hybridvit.data.source import Source
-    from hybridvit.explain.explanation import Explanation
 
 METHODS = ("attention", "rollout", "gradcam", "gradients", "occlusion")
 HELP = (
@@ -83,8 +83,8 @@ def _draw(
     args: argparse.Namespace, models: dict[Path, Any], pictures: "Source", number: int
 ) -> "tuple[str, Figure, list[Explanation]]":
     """What the file is called after, its figure, and what was computed for it."""
-    from hybridvit.explain.draw import head_grid, overlay, side_by_side
-    from hybridvit.explain.explanation import explain, options_of, preprocess_of
+    from hybridvit.attribution.draw import head_grid, overlay, side_by_side
+    from hybridvit.attribution.explain import explain, options_of, preprocess_of
 
     first = models[args.checkpoint]
     picture = _picture(pictures, number, channels=preprocess_of(first).in_chans)

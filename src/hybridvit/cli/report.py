@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from typing import Any
 
+    from hybridvit.attribution.report import about_checkpoint, build_report
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
     from hybridvit.data.opening import open_test
@@ -40,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.evaluate.classes import align
     from hybridvit.evaluate.page import save_page
     from hybridvit.evaluate.run import evaluate
-    from hybridvit.explain.report import about_checkpoint, build_report
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
 

@@ -28,12 +28,14 @@ from starlette.exceptions import HTTPException
 from torch import nn
 
 from hybridvit import __version__
+from hybridvit.attribution.draw import shown
+from hybridvit.attribution.explain import explain as explain_picture
+from hybridvit.attribution.explain import names_of, preprocess_of
+from hybridvit.attribution.explanation import Method
+from hybridvit.attribution.geometry import View, view
+from hybridvit.attribution.record import sites
 from hybridvit.data.decode import decode
 from hybridvit.errors import ConfigError, HybridVitError
-from hybridvit.explain.draw import shown
-from hybridvit.explain.explanation import Method, explain_view, names_of, preprocess_of
-from hybridvit.explain.geometry import View, view
-from hybridvit.explain.record import sites
 from hybridvit.serve.batching import Batcher, BusyError
 
 LAYER_SIDE = 512
@@ -197,7 +199,7 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
         if (x is None) != (y is None):
             raise ConfigError("A point has two coordinates: give both x and y, or neither.")
         work = partial(
-            explain_view,
+            explain_picture,
             models[name],
             picture,
             method=method,

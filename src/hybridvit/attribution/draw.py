@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from hybridvit.attribution.explanation import Explanation
 from hybridvit.errors import ConfigError
-from hybridvit.explain.explanation import Explanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,12 +1,12 @@
-"""explain/record.py: maps are the weights that were used, and taking them changes nothing."""
+"""attribution/record.py: maps are the weights that were used, and taking them changes nothing."""
 
 import pytest
 import torch
 from torch import nn
 from transformers import CvtConfig, CvtForImageClassification
 
+from hybridvit.attribution.record import record, sites
 from hybridvit.errors import ConfigError
-from hybridvit.explain.record import record, sites
 from hybridvit.models import catalog
 from hybridvit.models.attention import explicit_attention
 

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hybridvit.attribution.curves import curve
+from hybridvit.attribution.explain import explain
+from hybridvit.attribution.explanation import Explanation, Method
+from hybridvit.attribution.geometry import view
+from hybridvit.attribution.methods import gradcam, integrated_gradients
+from hybridvit.attribution.record import sites
 from hybridvit.config import Preprocess
 from hybridvit.data.folder import read_folder
-from hybridvit.explain.attribution import gradcam, integrated_gradients
-from hybridvit.explain.curves import curve
-from hybridvit.explain.explanation import Explanation, Method, explain
-from hybridvit.explain.geometry import view
-from hybridvit.explain.record import sites
 from hybridvit.models import catalog
 
 Train = Callable[[str], nn.Module]

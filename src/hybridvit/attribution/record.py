@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybridvit.attribution.geometry import PIXELS, Axes, through
 from hybridvit.errors import ConfigError
-from hybridvit.explain.geometry import PIXELS, Axes, through
 from hybridvit.models.attention import recorded_attention
 from hybridvit.models.cmt import CMT
 from hybridvit.models.position import Grid
@@ -24,6 +24,8 @@ from hybridvit.models.position import Grid
 class Site:
     """Where one attention stands in the model, and where its queries and keys lie in the input."""
 
+    index: int
+    """Its place among the attentions of the model."""
     stage: int
     block: int
     query_grid: Grid
@@ -83,13 +85,14 @@ def sites(model: nn.Module, size: Grid) -> list[Site]:
     """Every attention of the model, with the grids that its own convolutions make of a picture of `size` pixels."""
     stem: list[Any] = [layer.conv for layer in model.stem] if isinstance(model, CMT) else []
     grid, axes = _grid_through(size, *stem), through(PIXELS, *stem)
-    found = []
+    found: list[Site] = []
     stages: Any = model.stages
     for number, stage in enumerate(stages):
         grid, axes = _grid_through(grid, stage.embed.conv), through(axes, stage.embed.conv)
         for block_number, block in enumerate(stage.blocks):
             keys = key_convs(block)
             site = Site(
+                index=len(found),
                 stage=number,
                 block=block_number,
                 query_grid=grid,

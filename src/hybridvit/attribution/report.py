@@ -16,6 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hybridvit.attribution.draw import blend
+from hybridvit.attribution.explain import explain, preprocess_of
+from hybridvit.attribution.explanation import Method
 from hybridvit.data.decode import decode
 from hybridvit.data.source import Source
 from hybridvit.evaluate.calibration import reliability
@@ -33,8 +36,6 @@ from hybridvit.evaluate.page import (
     table,
     tiles,
 )
-from hybridvit.explain.draw import blend
-from hybridvit.explain.explanation import Method, explain, preprocess_of
 from hybridvit.models.attention import explicit_attention
 
 SIDE = 150

@@ -1,4 +1,4 @@
-"""explain/rollout.py: shares are handed back through every block and convolution, and none is lost on the way."""
+"""attribution/rollout.py: shares are handed back through every block and convolution, and none is lost on the way."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybridvit.explain.record import record
-from hybridvit.explain.rollout import rollout, spread
+from hybridvit.attribution.record import record
+from hybridvit.attribution.rollout import rollout, spread
 from hybridvit.models import catalog
 
 

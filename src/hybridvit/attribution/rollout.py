@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridvit.explain.record import AttentionMap, key_convs
+from hybridvit.attribution.record import AttentionMap, key_convs
 from hybridvit.models.position import Grid
 
 

@@ -1,4 +1,4 @@
-"""explain/geometry.py: a place on a grid is the place in the picture that it was made from."""
+"""attribution/geometry.py: a place on a grid is the place in the picture that it was made from."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hybridvit.attribution.geometry import PIXELS, Axis, view
+from hybridvit.attribution.record import sites
 from hybridvit.config import Preprocess
-from hybridvit.explain.geometry import PIXELS, Axis, view
-from hybridvit.explain.record import sites
 from hybridvit.models import catalog
 
 MODES = {

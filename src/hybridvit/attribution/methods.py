@@ -5,6 +5,7 @@ Written out because each is a dozen lines, and because Grad-CAM must know where 
 B batch (always 1), C channels, H rows, W columns, h, w rows and columns of a stage.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,13 @@ def gradcam(model: nn.Module, x_1CHW: Tensor, *, label: int, stage: int, grid: G
     num_cls = int(getattr(chosen, "cls_token", None) is not None)
     layer: nn.Module = chosen.blocks[-1].norm1 if num_cls else chosen.blocks[-1]
     kept: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output.requires_grad_()))
+    own_thread = threading.get_ident()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        if threading.get_ident() == own_thread:  # others may ask the same model meanwhile
+            kept.append(output.requires_grad_())
+
+    hook = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():
             logit = model(x_1CHW)[0, label]

@@ -65,6 +65,11 @@ class View:
         """Rows and columns of the picture."""
         return self.picture.height, self.picture.width
 
+    @property
+    def input_size(self) -> Grid:
+        """Rows and columns of the input."""
+        return self.input_1CHW.shape[-2], self.input_1CHW.shape[-1]
+
     def to_picture(self, map_hw: np.ndarray, axes: Axes = PIXELS) -> np.ndarray:
         """Carry a map from a grid to the picture: linear between tokens, constant beyond the outermost, 0 where nothing was seen.
 
@@ -73,7 +78,7 @@ class View:
         rows, columns = (
             _interpolation(_chain(own, grid), tokens, pixels=pixels, seen=_span(own, side))
             for own, grid, tokens, pixels, side in zip(
-                self.axes, axes, map_hw.shape[-2:], self.size, self.input_1CHW.shape[-2:], strict=True
+                self.axes, axes, map_hw.shape[-2:], self.size, self.input_size, strict=True
             )
         )
         return rows @ map_hw @ columns.T
@@ -82,7 +87,7 @@ class View:
         """Carry a map from a grid to the pixels of the input, in the same way. Shape: (..., h, w) -> (..., rows, columns)."""
         rows, columns = (
             _interpolation(axis, tokens, pixels=side, seen=(0, side))
-            for axis, tokens, side in zip(axes, map_hw.shape[-2:], self.input_1CHW.shape[-2:], strict=True)
+            for axis, tokens, side in zip(axes, map_hw.shape[-2:], self.input_size, strict=True)
         )
         return rows @ map_hw @ columns.T
 
@@ -91,7 +96,7 @@ class View:
         """Rows and columns of the picture that the model was given."""
         rows, columns = (
             slice(max(0, round(low + 0.5)), min(pixels, round(high + 0.5)))
-            for (low, high), pixels in zip(map(_span, self.axes, self.input_1CHW.shape[-2:]), self.size, strict=True)
+            for (low, high), pixels in zip(map(_span, self.axes, self.input_size), self.size, strict=True)
         )
         return rows, columns
 
@@ -112,9 +117,7 @@ class View:
     def to_token(self, x: float, y: float, axes: Axes, grid: Grid) -> Grid | None:
         """Row and column of the token nearest to a pixel of the picture; None where the crop left the pixel out."""
         token = []
-        for place, own, axis, tokens, side in zip(
-            (y, x), self.axes, axes, grid, self.input_1CHW.shape[-2:], strict=True
-        ):
+        for place, own, axis, tokens, side in zip((y, x), self.axes, axes, grid, self.input_size, strict=True):
             low, high = _span(own, side)
             if not low <= place <= high:
                 return None
