@@ -74,9 +74,7 @@ def test_a_fused_model_is_refused_where_there_is_nothing_to_look_into(
 
 
 def test_occlusion_of_a_fused_model_is_that_of_the_plain_one(model: Any, picture: Image.Image) -> None:
-    plain, fused = (
-        hybridvit.explain(each, picture, method="occlusion") for each in (model.eval(), fuse(model.eval()))
-    )
+    plain, fused = (hybridvit.explain(each, picture, method="occlusion") for each in (model.eval(), fuse(model.eval())))
     assert fused.label == plain.label
     np.testing.assert_allclose(fused.heat, plain.heat, rtol=1e-3, atol=1e-4)
 
