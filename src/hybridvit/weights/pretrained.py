@@ -1,31 +1,37 @@
 """Names to models: the front door for those who do not hold a file."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models import catalog
-
-if TYPE_CHECKING:
-    from hybridvit.models.backbone import Backbone
+from hybridvit.models.heads import names as heads
 
 
-def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names that match `pattern` ("cmt_*"); with `pretrained`, architecture and tag of all published weights."""
-    return [name for name in (catalog.WEIGHTS if pretrained else catalog.ARCHITECTURES) if fnmatch(name, pattern)]
+def list_models(pattern: str = "*", *, pretrained: bool = False, task: str = "classification") -> list[str]:
+    """Names that match `pattern` ("cmt_*"); with `pretrained`, architecture and tag of all published weights.
+
+    Other tasks ("segmentation") have their own names: a head, and a backbone that it reads. Nothing is published for them.
+    """
+    names: Iterable[str] = catalog.WEIGHTS if pretrained else catalog.ARCHITECTURES
+    if task != "classification":
+        names = [] if pretrained else heads.names(task)
+    return [name for name in names if fnmatch(name, pattern)]
 
 
 def create_model(
     name: str, pretrained: bool = False, *, cache_dir: str | Path | None = None, **kwargs: Any
-) -> "Backbone":
+) -> nn.Module:
     """Build a model by name, whoever else may have registered that name with timm.
 
     Args:
-        name: "cvt_13", or with a tag "cvt_13.ms_in1k".
+        name: "cvt_13", or with a tag "cvt_13.ms_in1k"; for other tasks a head and a backbone, "semantic_fpn_cmt_s",
+            "upernet.timm/resnet50".
         pretrained: fetch, check, convert and load the published weights. A classifier for another number of classes begins
             anew, the first convolution is adapted to another number of channels, and position tables are resized to `img_size`.
         cache_dir: where converted weights are kept; by default $HYBRIDVIT_CACHE or ~/.cache/hybridvit.
@@ -34,6 +40,12 @@ def create_model(
     Raises: ConfigError for an unknown name, or arguments that the weights do not fit; DownloadError for weights that cannot be
         had.
     """
+    if heads.split(name):
+        if pretrained:
+            raise ConfigError(
+                f"{name}: No {heads.task_of(name)} weights are published. Train it with --init and a classifier's weights."
+            )
+        return heads.create(name, **kwargs)
     if not pretrained:
         return catalog.create(name, **kwargs)
     from hybridvit.weights import download

@@ -1,0 +1,79 @@
+"""A model that gives every pixel a class: a backbone's maps, a head over them, and the picture's own size again.
+
+Tensors: B batch, C channels, K classes, H rows, W columns.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hybridvit.models.heads.features import Features
+
+OUT, AUXILIARY = "out", "auxiliary"
+
+
+class Segmenter(nn.Module):
+    """Shape: (B, in_chans, H, W) -> logits (B, K, H, W).
+
+    In training, with an auxiliary head, a dictionary of two such logits: "out" and "auxiliary".
+    """
+
+    def __init__(self, backbone: Features, head: nn.Module, auxiliary: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone, self.head, self.auxiliary = backbone, head, auxiliary
+        self.architecture = ""
+        self.pretrained_cfg: dict[str, Any] = backbone.net.pretrained_cfg | {"classifier": "head.classifier"}
+        self.num_classes = self.get_classifier().out_channels
+
+    def forward(self, x_BCHW: Tensor) -> Tensor | dict[str, Tensor]:
+        maps, size = self.backbone(x_BCHW), x_BCHW.shape[2:]
+        logits_BKHW = resize(self.head(maps), size)
+        if self.auxiliary is None or not self.training:
+            return logits_BKHW
+        return {OUT: logits_BKHW, AUXILIARY: resize(self.auxiliary(maps), size)}
+
+    def get_classifier(self) -> nn.Conv2d:
+        return self.head.classifier  # type: ignore[return-value]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """New last layers, for other classes."""
+        self.num_classes = num_classes
+        for head in filter(None, (self.head, self.auxiliary)):
+            old: Any = head.classifier
+            head.classifier = classifier(old.in_channels, num_classes).to(old.weight)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the backbone's blocks in backward instead of keeping their activations."""
+        net: Any = self.backbone.net
+        getattr(net, "model", net).set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """The backbone's own, under their names here."""
+        model = getattr(self.backbone.net, "model", self.backbone.net)
+        spared: set[str] = getattr(model, "no_weight_decay", set)()
+        return {name for name, _ in self.named_parameters() if any(name.endswith(f".{each}") for each in spared)}
+
+
+def resize(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, corners not aligned. Shape: (B, C, H, W) -> (B, C, *size)."""
+    if x_BCHW.shape[2:] == torch.Size(size):
+        return x_BCHW
+    return F.interpolate(x_BCHW, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def classifier(width: int, num_classes: int) -> nn.Conv2d:
+    """The last layer of every head. Source: mmsegmentation, BaseDecodeHead, conv_seg."""
+    layer = nn.Conv2d(width, num_classes, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def initialise(head: nn.Module) -> None:
+    """Convolutions with a BatchNorm behind them: He, fan out. Source: mmcv, ConvModule."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

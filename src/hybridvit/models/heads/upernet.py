@@ -1,0 +1,69 @@
+"""UPerNet: the coarsest map pooled over grids of several sizes, then a pyramid whose levels are joined and classified.
+
+Source: Xiao et al., arXiv 1807.10221; sizes as in Swin's segmentation code (512 channels, grids of 1, 2, 3, 6), where it is
+trained beside a fully convolutional head on the map before the last.
+Tensors: B batch, C channels, K classes, H rows, W columns of a level.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from hybridvit.errors import ConfigError
+from hybridvit.models.heads.segmenter import classifier, initialise, resize
+
+WIDTH, GRIDS = 512, (1, 2, 3, 6)
+AUXILIARY_WIDTH = 256
+
+
+class UPerNet(nn.Module):
+    """Shape: [(B, C, H, W), ...], finest first -> logits (B, K, H, W) at the finest size."""
+
+    def __init__(self, channels: Sequence[int], num_classes: int, *, drop_rate: float = 0.1) -> None:
+        super().__init__()
+        *finer, coarsest = channels
+        self.pools = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(grid), Conv2dNormActivation(coarsest, WIDTH, 1)) for grid in GRIDS
+        )
+        self.bottleneck = Conv2dNormActivation(coarsest + len(GRIDS) * WIDTH, WIDTH, 3)
+        self.lateral = nn.ModuleList(Conv2dNormActivation(width, WIDTH, 1) for width in finer)
+        self.smooth = nn.ModuleList(Conv2dNormActivation(WIDTH, WIDTH, 3) for _ in finer)
+        self.join = Conv2dNormActivation(len(channels) * WIDTH, WIDTH, 3)
+        self.drop = nn.Dropout2d(drop_rate)
+        self.classifier = classifier(WIDTH, num_classes)
+        initialise(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        *finer, coarsest = maps
+        if self.training and coarsest.shape[0] == 1:
+            raise ConfigError(
+                "UPerNet pools a map to a single pixel, and BatchNorm learns from no fewer than two of them: train it on at "
+                "least 2 pictures at a time (device_batch)."
+            )
+        pooled = [resize(pool(coarsest), coarsest.shape[2:]) for pool in self.pools]
+        levels = [self.bottleneck(torch.cat((coarsest, *pooled), dim=1))]
+        for map_BCHW, lateral in zip(reversed(finer), reversed(self.lateral), strict=True):
+            levels.insert(0, lateral(map_BCHW) + resize(levels[0], map_BCHW.shape[2:]))
+        smooth = [layer(level) for layer, level in zip(self.smooth, levels[:-1], strict=True)] + levels[-1:]
+        joined_BCHW = self.join(torch.cat([resize(level, smooth[0].shape[2:]) for level in smooth], dim=1))
+        return self.classifier(self.drop(joined_BCHW))
+
+
+class FCN(nn.Module):
+    """One 3x3 convolution and a classifier, on the map before the last.
+
+    Shape: [(B, C, H, W), ...] -> logits (B, K, H, W) at that map's size. Source: Long et al., arXiv 1411.4038.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int, *, drop_rate: float = 0.1) -> None:
+        super().__init__()
+        self.level = max(len(channels) - 2, 0)
+        self.conv = Conv2dNormActivation(channels[self.level], AUXILIARY_WIDTH, 3)
+        self.drop = nn.Dropout2d(drop_rate)
+        self.classifier = classifier(AUXILIARY_WIDTH, num_classes)
+        initialise(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.classifier(self.drop(self.conv(maps[self.level])))
