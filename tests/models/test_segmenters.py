@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hybridvit
 from hybridvit.errors import ConfigError
-from hybridvit.models.heads import names
+from hybridvit.models.heads import assembly
+from hybridvit.models.heads.features import Features
 from hybridvit.models.heads.semantic_fpn import SemanticFPN
 from hybridvit.models.heads.upernet import FCN, UPerNet
 from support import pictures, randomise, relative_error
@@ -36,7 +37,7 @@ FIGURES = {
 def test_a_segmenter_has_exactly_its_parameters_and_products(name: str) -> None:
     params, gmacs, attention = FIGURES[name]
     with torch.device("meta"):
-        model, x = names.create(name, num_classes=150).eval(), torch.empty(1, 3, 512, 512)
+        model, x = assembly.create(name, num_classes=150).eval(), torch.empty(1, 3, 512, 512)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = model(x)
     assert logits.shape == (1, 150, 512, 512)
@@ -170,14 +171,14 @@ def test_the_levels_are_the_last_map_of_each_stride_from_4_on() -> None:
         "timm/swin_tiny_patch4_window7_224": (4, 8, 16, 32),
     }
     with torch.device("meta"):
-        found = {name: names.Features(name) for name in strides}
+        found = {name: Features(name) for name in strides}
     assert {name: features.strides for name, features in found.items()} == strides
     assert found["cvt_nano"].channels == (96, 128)
 
 
 def test_maps_with_the_channels_behind_are_turned() -> None:
     with torch.device("meta"):
-        model = names.create("semantic_fpn.timm/swin_tiny_patch4_window7_224", num_classes=5)
+        model = assembly.create("semantic_fpn.timm/swin_tiny_patch4_window7_224", num_classes=5)
         assert model.eval()(torch.empty(1, 3, 224, 224)).shape == (1, 5, 224, 224)
 
 
@@ -217,12 +218,12 @@ def test_one_picture_at_a_time_is_refused_where_upernet_learns() -> None:
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("semantic_fpn_cmt", {}, "No model is called 'cmt'"),
+        ("semantic_fpn_cmt", {}, "'cmt' is neither"),
         ("upernet.timm/resnet5000", {}, "timm has no model 'resnet5000'"),
         ("semantic_fpn_cmt_nano", {"widht": 3}, "unexpected keyword argument 'widht'"),
         ("upernet.timm/resnet18", {"widht": 3}, "timm/resnet18 cannot be built as a backbone"),
         ("semantic_fpn_cmt_nano", {"num_classes": 0}, "num_classes must be at least 1"),
-        ("semantic_fpn_cmt_nano", {"pretrained": True}, "No segmentation weights are published"),
+        ("semantic_fpn_cmt_nano", {"pretrained": True}, "No weights are published for semantic_fpn_cmt_nano"),
     ],
 )
 def test_what_cannot_be_built_is_refused(name: str, kwargs: dict[str, object], message: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models import catalog
-from hybridvit.models.heads import names as heads
+from hybridvit.models.heads import assembly
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, task: str = "classification") -> list[str]:
@@ -20,7 +20,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, task: str = "cl
     """
     names: Iterable[str] = catalog.WEIGHTS if pretrained else catalog.ARCHITECTURES
     if task != "classification":
-        names = [] if pretrained else heads.names(task)
+        names = [] if pretrained else assembly.names(task)
     return [name for name in names if fnmatch(name, pattern)]
 
 
@@ -40,12 +40,10 @@ def create_model(
     Raises: ConfigError for an unknown name, or arguments that the weights do not fit; DownloadError for weights that cannot be
         had.
     """
-    if heads.split(name):
+    if assembly.split(name):
         if pretrained:
-            raise ConfigError(
-                f"{name}: No {heads.task_of(name)} weights are published. Train it with --init and a classifier's weights."
-            )
-        return heads.create(name, **kwargs)
+            raise ConfigError(f"No weights are published for {name}. Train it with --init and a classifier's weights.")
+        return assembly.create(name, **kwargs)
     if not pretrained:
         return catalog.create(name, **kwargs)
     from hybridvit.weights import download

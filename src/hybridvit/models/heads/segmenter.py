@@ -24,8 +24,6 @@ class Segmenter(nn.Module):
     def __init__(self, backbone: Features, head: nn.Module, auxiliary: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone, self.head, self.auxiliary = backbone, head, auxiliary
-        self.architecture = ""
-        self.pretrained_cfg: dict[str, Any] = backbone.net.pretrained_cfg | {"classifier": "head.classifier"}
         self.num_classes = self.get_classifier().out_channels
 
     def forward(self, x_BCHW: Tensor) -> Tensor | dict[str, Tensor]:

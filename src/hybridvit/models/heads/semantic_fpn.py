@@ -6,14 +6,38 @@ Tensors: B batch, C channels, K classes, H rows, W columns of a level.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
 from hybridvit.errors import ConfigError
-from hybridvit.models.heads.segmenter import classifier, initialise, resize
+from hybridvit.models.heads.features import Features
+from hybridvit.models.heads.segmenter import Segmenter, classifier, initialise, resize
 
-PYRAMID_WIDTH, WIDTH = 256, 128
+
+def semantic_fpn(
+    backbone: str,
+    *,
+    num_classes: int,
+    pyramid_width: int = 256,
+    width: int = 128,
+    head_drop_rate: float = 0.1,
+    **backbone_args: Any,
+) -> Segmenter:
+    """A segmenter of `width` channels over a pyramid of `pyramid_width`."""
+    features = Features(backbone, **backbone_args)
+    return Segmenter(
+        features,
+        SemanticFPN(
+            features.channels,
+            features.strides,
+            num_classes,
+            pyramid_width=pyramid_width,
+            width=width,
+            drop_rate=head_drop_rate,
+        ),
+    )
 
 
 class SemanticFPN(nn.Module):
@@ -24,13 +48,22 @@ class SemanticFPN(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, drop_rate: float = 0.1
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        *,
+        pyramid_width: int = 256,
+        width: int = 128,
+        drop_rate: float = 0.1,
     ) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramidNetwork(list(channels), PYRAMID_WIDTH)
-        self.branches = nn.ModuleList(_branch(_doublings(stride, strides[0])) for stride in strides)
+        self.pyramid = FeaturePyramidNetwork(list(channels), pyramid_width)
+        self.branches = nn.ModuleList(
+            _branch(pyramid_width, width, _doublings(stride, strides[0])) for stride in strides
+        )
         self.drop = nn.Dropout2d(drop_rate)
-        self.classifier = classifier(WIDTH, num_classes)
+        self.classifier = classifier(width, num_classes)
         initialise(self.branches)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -40,10 +73,10 @@ class SemanticFPN(nn.Module):
         return self.classifier(self.drop(total_BCHW))
 
 
-def _branch(doublings: int) -> nn.Sequential:
+def _branch(width_in: int, width: int, doublings: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for step in range(max(1, doublings)):
-        layers.append(Conv2dNormActivation(WIDTH if step else PYRAMID_WIDTH, WIDTH, 3))
+        layers.append(Conv2dNormActivation(width if step else width_in, width, 3))
         if doublings:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)

@@ -6,33 +6,52 @@ Tensors: B batch, C channels, K classes, H rows, W columns of a level.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from hybridvit.errors import ConfigError
-from hybridvit.models.heads.segmenter import classifier, initialise, resize
+from hybridvit.models.heads.features import Features
+from hybridvit.models.heads.segmenter import Segmenter, classifier, initialise, resize
 
-WIDTH, GRIDS = 512, (1, 2, 3, 6)
-AUXILIARY_WIDTH = 256
+GRIDS = (1, 2, 3, 6)
+
+
+def upernet(
+    backbone: str,
+    *,
+    num_classes: int,
+    width: int = 512,
+    auxiliary_width: int = 256,
+    head_drop_rate: float = 0.1,
+    **backbone_args: Any,
+) -> Segmenter:
+    """A segmenter of `width` channels with an auxiliary head of `auxiliary_width`."""
+    features = Features(backbone, **backbone_args)
+    return Segmenter(
+        features,
+        UPerNet(features.channels, num_classes, width=width, drop_rate=head_drop_rate),
+        FCN(features.channels, num_classes, width=auxiliary_width, drop_rate=head_drop_rate),
+    )
 
 
 class UPerNet(nn.Module):
     """Shape: [(B, C, H, W), ...], finest first -> logits (B, K, H, W) at the finest size."""
 
-    def __init__(self, channels: Sequence[int], num_classes: int, *, drop_rate: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], num_classes: int, *, width: int = 512, drop_rate: float = 0.1) -> None:
         super().__init__()
         *finer, coarsest = channels
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(grid), Conv2dNormActivation(coarsest, WIDTH, 1)) for grid in GRIDS
+            nn.Sequential(nn.AdaptiveAvgPool2d(grid), Conv2dNormActivation(coarsest, width, 1)) for grid in GRIDS
         )
-        self.bottleneck = Conv2dNormActivation(coarsest + len(GRIDS) * WIDTH, WIDTH, 3)
-        self.lateral = nn.ModuleList(Conv2dNormActivation(width, WIDTH, 1) for width in finer)
-        self.smooth = nn.ModuleList(Conv2dNormActivation(WIDTH, WIDTH, 3) for _ in finer)
-        self.join = Conv2dNormActivation(len(channels) * WIDTH, WIDTH, 3)
+        self.bottleneck = Conv2dNormActivation(coarsest + len(GRIDS) * width, width, 3)
+        self.lateral = nn.ModuleList(Conv2dNormActivation(channels_in, width, 1) for channels_in in finer)
+        self.smooth = nn.ModuleList(Conv2dNormActivation(width, width, 3) for _ in finer)
+        self.join = Conv2dNormActivation(len(channels) * width, width, 3)
         self.drop = nn.Dropout2d(drop_rate)
-        self.classifier = classifier(WIDTH, num_classes)
+        self.classifier = classifier(width, num_classes)
         initialise(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -57,12 +76,12 @@ class FCN(nn.Module):
     Shape: [(B, C, H, W), ...] -> logits (B, K, H, W) at that map's size. Source: Long et al., arXiv 1411.4038.
     """
 
-    def __init__(self, channels: Sequence[int], num_classes: int, *, drop_rate: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], num_classes: int, *, width: int = 256, drop_rate: float = 0.1) -> None:
         super().__init__()
         self.level = max(len(channels) - 2, 0)
-        self.conv = Conv2dNormActivation(channels[self.level], AUXILIARY_WIDTH, 3)
+        self.conv = Conv2dNormActivation(channels[self.level], width, 3)
         self.drop = nn.Dropout2d(drop_rate)
-        self.classifier = classifier(AUXILIARY_WIDTH, num_classes)
+        self.classifier = classifier(width, num_classes)
         initialise(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
