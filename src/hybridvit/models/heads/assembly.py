@@ -1,6 +1,6 @@
 """Names of detectors and segmenters: a head, and any backbone of the catalogue or of timm.
 
-`semantic_fpn_cmt_s`, `upernet_cvt_13`, `upernet.timm/resnet50`.
+`retinanet_cmt_s`, `mask_rcnn_cvt_13`, `semantic_fpn_cmt_s`, `upernet.timm/resnet50`.
 """
 
 import difflib
@@ -38,6 +38,22 @@ def _long_to(short: int, long: int) -> Preprocess:
 _SMALL_BACKBONES = ("cvt_nano", "cmt_nano")
 
 HEADS = {
+    "retinanet": Head(
+        task="detection",
+        model="hybridvit.models.heads.retinanet:RetinaNet",
+        num_classes=80,
+        preprocess=_long_to(800, 1333),
+        small_preprocess=_long_to(64, 64),
+        small_args={"strides": (8, 16), "channels": 64, "head_convs": 2, "head_norm": True, "anchor_scale": 2.0},
+    ),
+    "mask_rcnn": Head(
+        task="detection",
+        model="hybridvit.models.heads.mask_rcnn:MaskRCNN",
+        num_classes=80,
+        preprocess=_long_to(800, 1333),
+        small_preprocess=_long_to(64, 64),
+        small_args={"strides": (4, 8, 16), "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4.0},
+    ),
     "semantic_fpn": Head(
         task="segmentation",
         model="hybridvit.models.heads.semantic_fpn:semantic_fpn",
