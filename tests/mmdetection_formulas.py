@@ -53,7 +53,14 @@ NEGATIVE, IGNORED = -1, -2
 
 
 def assign(
-    boxes: Array, anchors: Array, valid: NDArray[np.bool_], *, high: float, low: float, least: float, rescue: bool = True
+    boxes: Array,
+    anchors: Array,
+    valid: NDArray[np.bool_],
+    *,
+    high: float,
+    low: float,
+    least: float,
+    rescue: bool = True,
 ) -> NDArray[np.int64]:
     """MaxIoUAssigner: of each anchor the object's number, NEGATIVE or IGNORED."""
     assigned = np.full(len(anchors), IGNORED)
@@ -83,9 +90,7 @@ def encode(box: Array, anchor: Array, stds: tuple[float, ...] = (1, 1, 1, 1)) ->
     return np.array([dx, dy, math.log(box_w / anchor_w), math.log(box_h / anchor_h)]) / np.array(stds)
 
 
-def decode(
-    delta: Array, anchor: Array, size: tuple[int, int], stds: tuple[float, ...] = (1, 1, 1, 1)
-) -> Array:
+def decode(delta: Array, anchor: Array, size: tuple[int, int], stds: tuple[float, ...] = (1, 1, 1, 1)) -> Array:
     dx, dy, dw, dh = delta * np.array(stds)
     dw, dh = min(max(dw, -CLIP), CLIP), min(max(dh, -CLIP), CLIP)
     anchor_w, anchor_h = anchor[2] - anchor[0], anchor[3] - anchor[1]
@@ -112,7 +117,12 @@ def focal(logit: float, wanted: bool, alpha: float = 0.25, gamma: float = 2.0) -
 
 
 def retinanet_losses(
-    logits: Array, deltas: Array, anchors: Array, valid: list[NDArray[np.bool_]], boxes: list[Array], labels: list[list[int]]
+    logits: Array,
+    deltas: Array,
+    anchors: Array,
+    valid: list[NDArray[np.bool_]],
+    boxes: list[Array],
+    labels: list[list[int]],
 ) -> tuple[float, float]:
     """logits (pictures, anchors, classes), deltas (pictures, anchors, 4)."""
     classification = regression = 0.0

@@ -28,3 +28,12 @@ def test_a_pattern_chooses_names_and_their_weights(capsys: pytest.CaptureFixture
 def test_a_pattern_without_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "vit_*"]) == 2
     assert "No model's name matches 'vit_*'" in capsys.readouterr().err
+
+
+def test_detectors_are_listed_by_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "retinanet_cmt_?", "--task", "detection"]) == 0
+    out = capsys.readouterr().out
+    assert "retinanet_cmt_s\n" in out
+    assert "retinanet.timm/MODEL" in out
+    assert main(["models", "vit_*", "--task", "detection"]) == 2
+    assert "No name of a detection model matches 'vit_*'" in capsys.readouterr().err

@@ -12,6 +12,12 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="only these names: 'cmt_*'")
+    parser.add_argument(
+        "--task",
+        choices=("classification", "detection", "segmentation"),
+        default="classification",
+        help="list the detectors, or the segmenters, that stand on these architectures",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -22,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.errors import ConfigError
     from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS
 
+    if args.task != "classification":
+        return _list_heads(args.pattern, args.task, as_json=args.json)
     chosen = {name: entry for name, entry in ARCHITECTURES.items() if fnmatch(name, args.pattern)}
     weights = {name: entry for name, entry in WEIGHTS.items() if name.partition(".")[0] in chosen}
     if not chosen:
@@ -58,6 +66,23 @@ def run(args: argparse.Namespace) -> int:
                 for name, e in weights.items()
             ],
         )
+    return 0
+
+
+def _list_heads(pattern: str, task: str, *, as_json: bool) -> int:
+    from fnmatch import fnmatch
+
+    from hybridvit.errors import ConfigError
+    from hybridvit.models.heads import assembly
+
+    chosen = [name for name in assembly.names(task) if fnmatch(name, pattern)]
+    if not chosen:
+        raise ConfigError(f"No name of a {task} model matches {pattern!r}. `hybridvit models --task {task}` lists all.")
+    if as_json:
+        print(json.dumps(chosen, indent=2))
+        return 0
+    heads = ", ".join(f"{head}.timm/MODEL" for head in assembly.HEADS if assembly.HEADS[head].task == task)
+    print("\n".join(chosen) + f"\n\nOn any of timm's models that has features: {heads}.")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import mmdetection_formulas as theirs
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+import mmdetection_formulas as theirs
 from hybridvit.models.heads import assembly
 from hybridvit.models.heads.anchors import Anchors, match
 from hybridvit.models.heads.mask_rcnn import RPN_SAMPLES
@@ -74,7 +74,9 @@ def flags_of(maps: list[Tensor], strides: tuple[int, ...], per_place: int) -> li
 
 def close(found: Any, expected: Any) -> bool:
     found, expected = np.asarray(found), np.asarray(expected)
-    return found.shape == expected.shape and bool(np.all(np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))))
+    return found.shape == expected.shape and bool(
+        np.all(np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected)))
+    )
 
 
 @pytest.mark.parametrize("octave_steps", [1, 3])

@@ -74,7 +74,14 @@ class Anchors(nn.Module):
 
 
 def match(
-    boxes_G4: Tensor, anchors_A4: Tensor, inside_A: Tensor | None, *, high: float, low: float, least: float, style: Style
+    boxes_G4: Tensor,
+    anchors_A4: Tensor,
+    inside_A: Tensor | None,
+    *,
+    high: float,
+    low: float,
+    least: float,
+    style: Style,
 ) -> Tensor:
     """For each anchor the number of the object that it learns; BELOW: none, BETWEEN: to be ignored. Shape: (A,), int64.
 
@@ -110,6 +117,8 @@ class Coder(BoxCoder):
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         if self.clamp_both_sides:
-            lowest = rel_codes.new_tensor([-torch.inf, -torch.inf] + [-self.bbox_xform_clip * w for w in self.weights[2:]])
+            lowest = rel_codes.new_tensor(
+                [-torch.inf, -torch.inf] + [-self.bbox_xform_clip * w for w in self.weights[2:]]
+            )
             rel_codes = torch.maximum(rel_codes.unflatten(-1, (-1, 4)), lowest).flatten(-2)
         return super().decode_single(rel_codes, boxes)

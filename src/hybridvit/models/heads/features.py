@@ -43,6 +43,16 @@ class Features(nn.Module):
         maps: Sequence[Tensor] = self.net(x_BCHW)
         return [maps[i].permute(0, 3, 1, 2) if self.channels_behind else maps[i] for i in self.taken]
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks in backward instead of keeping their activations."""
+        getattr(self.net, "model", self.net).set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """The backbone's own, under their names here."""
+        model = getattr(self.net, "model", self.net)
+        spared: set[str] = getattr(model, "no_weight_decay", set)()
+        return {name for name, _ in self.named_parameters() if any(name.endswith(f".{each}") for each in spared)}
+
 
 def _of_catalog(name: str, kwargs: dict[str, Any]) -> Any:
     return catalog.create(name, **kwargs, features_only=True)

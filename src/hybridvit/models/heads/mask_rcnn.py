@@ -22,7 +22,7 @@ from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from hybridvit.models.heads.anchors import BETWEEN, Anchors, Coder, match
-from hybridvit.models.heads.pyramid import Pyramid, lift
+from hybridvit.models.heads.pyramid import Detector, Pyramid, lift
 from hybridvit.models.heads.retinanet import Detections, Sizes, as_image_list
 from hybridvit.models.heads.style import Style, style_called
 
@@ -37,7 +37,7 @@ SCORE_THRESHOLD, NMS_IOU, DETECTIONS = 0.05, 0.5, 100
 BOX_SIDE, MASK_SIDE = 7, 14
 
 
-class MaskRCNN(nn.Module):
+class MaskRCNN(Detector):
     """Proposals from every level of a pyramid; of each, its class, its box and its mask.
 
     Shape: (B, in_chans, H, W), padded at the right and bottom -> in evaluation, detections of each picture in pixels of the
@@ -271,5 +271,7 @@ class Regions(RoIHeads):
     def _mask_target(self, masks_GHW: Tensor, boxes_N4: Tensor, object_N: Tensor, side: int) -> Tensor:
         regions_N5 = torch.cat((object_N[:, None].to(boxes_N4), boxes_N4), dim=1)
         sampling = 0 if self.style.binary_masks else -1
-        target = roi_align(masks_GHW[:, None].to(boxes_N4), regions_N5, side, 1.0, sampling, self.style.roi_aligned)[:, 0]
+        target = roi_align(masks_GHW[:, None].to(boxes_N4), regions_N5, side, 1.0, sampling, self.style.roi_aligned)[
+            :, 0
+        ]
         return (target >= 0.5).to(target) if self.style.binary_masks else target

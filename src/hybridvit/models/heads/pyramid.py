@@ -96,6 +96,20 @@ class Pyramid(nn.Module):
         return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
 
 
+class Detector(nn.Module):
+    """What detectors share: a pyramid, and what is asked of its backbone."""
+
+    pyramid: Pyramid
+    num_classes: int
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the backbone's blocks in backward instead of keeping their activations."""
+        self.pyramid.backbone.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        return {f"pyramid.backbone.{name}" for name in self.pyramid.backbone.no_weight_decay()}
+
+
 def _features(name: str, strides: Sequence[int], args: dict[str, Any]) -> tuple[Features, list[int]]:
     """The backbone, and which of its maps are of the asked strides, finest first."""
     features = Features(name, **args)

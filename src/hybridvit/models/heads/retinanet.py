@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, sigmoid_focal_loss
 
 from hybridvit.errors import ConfigError
 from hybridvit.models.heads.anchors import BETWEEN, Anchors, Coder, match
-from hybridvit.models.heads.pyramid import Pyramid, lift
+from hybridvit.models.heads.pyramid import Detector, Pyramid, lift
 from hybridvit.models.heads.style import style_called
 
 Sizes = Sequence[tuple[int, int]]
@@ -29,7 +29,7 @@ POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 CANDIDATES, SCORE_THRESHOLD, NMS_IOU = 1000, 0.05, 0.5
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(Detector):
     """One convolutional head over all levels of a pyramid, that says of each anchor its class and its box.
 
     Shape: (B, in_chans, H, W), padded at the right and bottom -> in evaluation, detections of each picture in pixels of the

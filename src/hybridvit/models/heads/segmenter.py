@@ -45,14 +45,11 @@ class Segmenter(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the backbone's blocks in backward instead of keeping their activations."""
-        net: Any = self.backbone.net
-        getattr(net, "model", net).set_grad_checkpointing(enable)
+        self.backbone.set_grad_checkpointing(enable)
 
     def no_weight_decay(self) -> set[str]:
         """The backbone's own, under their names here."""
-        model = getattr(self.backbone.net, "model", self.backbone.net)
-        spared: set[str] = getattr(model, "no_weight_decay", set)()
-        return {name for name, _ in self.named_parameters() if any(name.endswith(f".{each}") for each in spared)}
+        return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
 
 def resize(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
