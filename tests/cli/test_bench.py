@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from hybridvit.cli.bench import plot
 from hybridvit.cli.main import main
 from hybridvit.deploy.bench import Timing
+from hybridvit.deploy.bench_plot import plot
 
 TINY = ["cvt_nano", "--against", "cmt_nano", "--image-size", "32", "--rounds", "2", "--no-memory"]
 

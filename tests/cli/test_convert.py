@@ -359,7 +359,6 @@ def test_a_misspelt_source_is_answered_with_the_nearest(tmp_path: Path, capsys: 
     assert "Did you mean huawei?" in capsys.readouterr().err
 
 
-def test_the_command_line_knows_every_source() -> None:
-    from hybridvit.cli.export_weights import NAMES
-
-    assert tuple(PUBLISHED) == NAMES
+def test_an_unknown_source_is_answered_with_all(tmp_path: Path, capsys: Any) -> None:
+    assert main(["convert", "x", str(tmp_path / "out"), "--to", "nobody"]) == 2
+    assert f"Known: {', '.join(PUBLISHED)}." in capsys.readouterr().err

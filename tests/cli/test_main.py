@@ -7,15 +7,10 @@ import time
 
 import pytest
 
-from hybridvit.cli import main as cli
-from hybridvit.cli.main import COMMANDS, main
+from hybridvit.cli.main import ALIASES, COMMANDS, GROUPS, main
 
 
-def present() -> list[str]:
-    return [name for name in COMMANDS if (cli.FOLDER / f"{name.replace('-', '_')}.py").exists()]
-
-
-@pytest.mark.parametrize("name", ["", *present()])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_answers_at_once_and_without_torch(name: str) -> None:
     code = (
         "import sys; from hybridvit.cli.main import main\n"
@@ -34,19 +29,54 @@ def test_help_answers_at_once_and_without_torch(name: str) -> None:
     assert fastest < 0.6  # 0.3 s on a quiet machine
 
 
-@pytest.mark.parametrize("name", present())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_offers_the_three_names(name: str) -> None:
-    module = importlib.import_module(f"hybridvit.cli.{name.replace('-', '_')}")
+    module = importlib.import_module(f"hybridvit.cli.{name}")
     assert module.HELP
     assert callable(module.add_arguments)
     assert callable(module.run)
 
 
-def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_all_commands_and_first_the_three_of_a_newcomer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    places = [out.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    assert list(next(iter(GROUPS.values()))) == ["demo", "train", "predict"]
+
+
+def test_without_a_command_the_overview_is_shown_and_the_exit_code_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: hybridvit COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "score one.npz two.npz --real real.json --json",
+        "compare run other --out page.html --json",
+        "recipe import cvt.yaml TRAIN.LR 0.1 --gpus 4 --out ours.yaml",
+        "align a.pth b.pth --images DIR --dtype float32 --tolerance 1e-3 --json",
+        "download cvt_13 --from file.pth --out mine.safetensors",
+        "export-weights mine.safetensors --to microsoft theirs.pth",
+    ],
+)
+def test_earlier_spellings_are_understood_as_before(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, *rest = words.split()
+    module = importlib.import_module(f"hybridvit.cli.{ALIASES[name]}")
+    taken = []
+    monkeypatch.setattr(module, "run", lambda args: taken.append(vars(args)) or 0)
+    assert main([name, *rest]) == 0
+    values = str(taken)
+    assert not [word for word in rest if not word.startswith("--") and word not in values and word != "1e-3"]
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["trian"])
     assert exit_.value.code == 2
-    assert "trian" in capsys.readouterr().err
+    assert "no command is called 'trian'; did you mean 'train'." in capsys.readouterr().err
 
 
 def test_recipes_lists_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_a_model_without_names_counts_its_classes(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["none.png"], "none.png does not exist"), (["empty"], "holds no pictures"), ([".", "--top-k", "0"], "--top-k")],
+    [(["none.png"], "none.png does not exist"), (["empty"], "holds no pictures")],
 )
 def test_what_cannot_be_predicted_is_an_error(
     tmp_path: Path,

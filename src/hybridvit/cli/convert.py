@@ -1,42 +1,74 @@
-"""hybridvit convert: any published checkpoint to a checkpoint of ours."""
+"""hybridvit convert: published weights become ours, and ours theirs."""
 
 import argparse
 from pathlib import Path
 
-HELP = "Turn any published CvT or CMT checkpoint into one of ours, and account for every tensor in it."
+from hybridvit.cli.options import add, refuse
+
+HELP = """Turn any published CvT or CMT checkpoint into one of ours, and account for every tensor in it. A NAME of
+`hybridvit models` in place of a file fetches published weights and checks them first; without OUT they stay in the
+cache ($HYBRIDVIT_CACHE, or ~/.cache/hybridvit), where create_model(NAME, pretrained=True) finds them. --to goes the
+other way: one of our checkpoints in a published implementation's own format."""
+ONLY_FILES = (
+    "--weights",
+    "--num-classes",
+    "--new-head",
+    "--image-size",
+    "--in-chans",
+    "--arithmetic",
+    "--architecture",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="any published checkpoint, or one of ours")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the checkpoint to write, NAME.safetensors")
-    parser.add_argument(
-        "--weights", choices=("raw", "ema"), help="which set of weights (default: ema where there is one)"
+    add(
+        parser, "file", metavar="FILE|NAME", help="any published checkpoint, one of ours, or a name: cvt_13.ms_in1k_384"
     )
-    parser.add_argument("--num-classes", metavar="N", type=int, help="another number of classes; needs --new-head")
-    parser.add_argument("--new-head", action="store_true", help="drop the file's classifier for an untrained one")
-    parser.add_argument(
-        "--image-size", metavar=("H", "W"), type=int, nargs=2, help="resize position tables to pictures of this size"
-    )
-    parser.add_argument("--in-chans", metavar="N", type=int, help="another number of input channels")
-    parser.add_argument(
+    add(parser, "target", metavar="OUT", type=Path, nargs="?", help="the checkpoint to write")
+    add(parser, "--out", metavar="FILE", type=Path, help="the same as OUT")
+    add(parser, "--from", dest="from_", metavar="FILE", type=Path, help="of a NAME: its file, fetched by other means")
+    add(parser, "--to", metavar="SOURCE", help="write in the format of microsoft, transformers, paddleclas, huawei ...")
+    add(parser, "--weights", "--num-classes")
+    add(parser, "--new-head", action="store_true", help="drop the file's classifier for an untrained one")
+    add(parser, "--image-size", nargs=2, metavar=("H", "W"), help="resize position tables to pictures of this size")
+    add(parser, "--in-chans", "--architecture")
+    add(
+        parser,
         "--arithmetic",
         choices=("authors",),
         help="compute as the authors do, not as the file's source does: right for microsoft/cvt-* from the hub",
     )
-    parser.add_argument("--architecture", metavar="NAME", help="for files with our own names, which do not tell it")
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from hybridvit.cli.inspect import show
+    from hybridvit.cli.inspect import show_report
     from hybridvit.cli.progress import progress
-    from hybridvit.weights.convert import convert
+    from hybridvit.errors import ConfigError
+    from hybridvit.models.catalog import ARCHITECTURES
+    from hybridvit.weights import convert
+    from hybridvit.weights.download import fetch_to
 
+    out = args.target or args.out
+    is_name = args.file.partition(".")[0] in ARCHITECTURES or (out is None and Path(args.file).name == args.file)
+    if args.from_ or (is_name and not Path(args.file).exists()):
+        refuse(
+            args, "--to", *ONLY_FILES, because=f"{args.file} is the name of published weights; convert its file next"
+        )
+        name, licence, path = fetch_to(args.file, out, file=args.from_)
+        print(f"{name} (licence: {licence})\n{path}")
+        return 0
+    if out is None:
+        raise ConfigError("OUT is missing: the file to write.")
+    if args.to:
+        refuse(args, *ONLY_FILES, because="--to writes a checkpoint of ours as it is")
+        for note in convert.export_weights(args.file, args.to, out):
+            print(f"note  {note}")
+        print(f"Wrote {out}.")
+        return 0
     with progress("tensors") as advance:
-        report = convert(
+        report = convert.convert(
             args.file,
-            args.out,
+            out,
             weights=args.weights,
             num_classes=args.num_classes,
             new_head=args.new_head,
@@ -46,6 +78,6 @@ def run(args: argparse.Namespace) -> int:
             architecture=args.architecture,
             progress=advance,
         )
-    show(report, Console(highlight=False, soft_wrap=True))
-    print(f"Wrote {args.out}. Judge it: hybridvit eval {args.out} --data DIR")
+    show_report(report)
+    print(f"Wrote {out}. Judge it: hybridvit eval {out} --data DIR")
     return 0

@@ -6,24 +6,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybridvit.cli.options import add
+
 if TYPE_CHECKING:
     from hybridvit.data.check import DataReport
 
-HELP = (
-    "check: read every picture of DIR and say what is wrong: broken, duplicated (also between train and test), tiny and "
-    "oddly labelled pictures, class balance, class order. Exit code 1: something would make results wrong."
-)
+HELP = """check: read every picture of DIR and say what is wrong: broken, duplicated (also between train and test),
+tiny and oddly labelled pictures, class balance, class order. Exit code 1: something would make results wrong."""
 MOST = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["check"])
-    parser.add_argument("data", metavar="DIR", type=Path, help="whatever `hybridvit train --data` reads")
-    parser.add_argument("--root", metavar="DIR", type=Path, help="where the paths of a list file start")
-    parser.add_argument("--min-side", metavar="N", type=int, default=32, help="smaller pictures are tiny (default: 32)")
-    parser.add_argument("--workers", metavar="N", type=int, help="processes that read (default: one per core)")
-    parser.add_argument("--report", metavar="FILE", type=Path, help="also write the findings, with pictures, as .html")
-    parser.add_argument("--json", action="store_true", help="print JSON: every finding, none left out")
+    add(parser, "action", choices=["check"])
+    add(parser, "data", metavar="DIR", type=Path, help="whatever `hybridvit train --data` reads")
+    add(parser, "--root", "--min-side")
+    add(parser, "--workers", default=None, help="processes that read (default: one per core)")
+    add(parser, "--report", metavar="FILE", type=Path, help="also write the findings, with pictures, as .html")
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,36 +49,22 @@ def run(args: argparse.Namespace) -> int:
 def _show(report: "DataReport") -> None:
     from hybridvit.cli.table import show
 
-    sizes = report.sizes
-    if sizes:
-        sides = [
-            f"{side} {sizes[side][0]} to {sizes[side][2]}, median {sizes[side][1]}" for side in ("width", "height")
-        ]
-        print(f"{'; '.join(sides)} pixels; {sizes['mean_kb']} kB each\n")
+    if report.sizes:
+        print(f"{report.size_words()}\n")
     parts = list(report.counts)
     rows: list[list[object]] = [[name, *(report.counts[p][k] for p in parts)] for k, name in enumerate(report.classes)]
     if len(rows) > 2 * MOST:
         rows.sort(key=lambda row: row[1:])
         rows = [*rows[:MOST], ["...", *(None for _ in parts)], *rows[-MOST:]]
     show(["class", *(part or "pictures" for part in parts)], rows)
-    _list("Broken", [entry["error"] for entry in report.broken])
-    _list("In more than one part", [" = ".join(g.names) for g in report.duplicates if g.across_parts])
-    _list("More than one label", [" = ".join(g.names) for g in report.duplicates if g.across_labels])
-    others = [g for g in report.duplicates if not g.across_parts and not g.across_labels]
-    _list("More than once", [f"{' = '.join(g.names)}  ({g.kind})" for g in others])
-    _list("Tiny", report.tiny)
-    _list("Looks like another class", [f"{s.name}  is {s.label}, looks like {s.looks_like}" for s in report.suspicious])
+    for title, lines in report.listings().items():
+        if lines:
+            print(f"\n{title} ({len(lines)}):", *lines[:MOST], sep="\n  ")
+            if len(lines) > MOST:
+                print(f"  ... {len(lines) - MOST} more (--json lists all)")
     print()
     for word, findings in (("PROBLEM", report.problems), ("notice", report.notices)):
         for text in findings:
             print(f"{word}: {text}")
     if not report.problems:
         print("No problem found.")
-
-
-def _list(title: str, lines: list[str]) -> None:
-    if lines:
-        print(f"\n{title} ({len(lines)}):")
-        print("\n".join(f"  {line}" for line in lines[:MOST]))
-        if len(lines) > MOST:
-            print(f"  ... {len(lines) - MOST} more (--json lists all)")

@@ -7,18 +7,17 @@ import sys
 import time
 from pathlib import Path
 
-HELP = (
-    "Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the first 898, "
-    "evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. "
-    "Every step is a command that works on your own folder, too, and is shown."
-)
+from hybridvit.cli.options import add
+
+HELP = """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the
+first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. Every
+step is a command that works on your own folder, too, and is shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=["cvt_nano", "cmt_nano"], default="cvt_nano", help="default: cvt_nano")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where all goes (default: runs/demo-MODEL-SEED)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
-    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="change the recipe `digits`")
+    add(parser, "--model", choices=["cvt_nano", "cmt_nano"], default="cvt_nano", help="what is trained")
+    add(parser, "--out", metavar="DIR", type=Path, help="where all goes (default: runs/demo-MODEL-SEED)")
+    add(parser, "--seed", "--set")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,48 +1,57 @@
-"""hybridvit inspect: what a weights file is, and what looks wrong in it."""
+"""hybridvit inspect: what a weights file is, and where two of them part."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from hybridvit.cli.options import add, refuse
 
+if TYPE_CHECKING:
+    from hybridvit.weights.align import Alignment
     from hybridvit.weights.report import Report
 
-HELP = "Say what a weights file is: who wrote it, which model, what lies in it, what looks wrong. Runs nothing in it."
+HELP = """Say what a weights file is: who wrote it, which model, what lies in it, what looks wrong. Runs nothing in
+it. With a second file both run on the same pictures, and where they part is shown: in their weights, in each layer's
+output in evaluation and in training mode, in each parameter's gradient. Either may be golden answers: NAME.json with
+NAME.npz beside it. Exit code 1: tensors do not fit, or the two part."""
 MAX_PROBLEMS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="any published checkpoint, or one of ours")
-    parser.add_argument(
-        "--weights", choices=("raw", "ema"), help="which set of weights (default: ema where there is one)"
-    )
-    parser.add_argument("--architecture", metavar="NAME", help="for files with our own names, which do not tell it")
-    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    add(parser, "file", metavar="FILE", type=Path, help="any published checkpoint, or one of ours")
+    add(parser, "other", metavar="OTHER", type=Path, nargs="?", help="another, or golden answers (.json)")
+    add(parser, "--weights", "--architecture")
+    add(parser, "--images", metavar="DIR", type=Path, help="of two files: run on its first 8 pictures (default: noise)")
+    add(parser, "--dtype", choices=["float64", "float32"], help="of two files: compute in it (default: float64)")
+    add(parser, "--tolerance", "--json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the file opens, 1 when tensors do not fit."""
-    import json
-
-    from rich.console import Console
-
     from hybridvit.cli.progress import progress
+    from hybridvit.compare.files import align_files
     from hybridvit.weights.translate import translate
 
+    if args.other:
+        refuse(args, "--weights", "--architecture", because="two files are compared as they are")
+        found = align_files(
+            args.file, args.other, images=args.images, dtype=args.dtype or "float64", tolerance=args.tolerance
+        )
+        print(json.dumps(found.to_dict(), indent=2)) if args.json else show_alignment(found)
+        return 0 if found.aligned else 1
+    refuse(args, "--images", "--dtype", "--tolerance", because="they are for two files, to be compared")
     with progress("tensors") as advance:
         report = translate(args.file, weights=args.weights, architecture=args.architecture, progress=advance).report
-    if args.json:
-        print(json.dumps(report.to_dict(), indent=2))
-    else:
-        show(report, Console(highlight=False, soft_wrap=True))
+    print(json.dumps(report.to_dict(), indent=2)) if args.json else show_report(report)
     return 1 if report.problems else 0
 
 
-def show(report: "Report", console: "Console") -> None:
+def show_report(report: "Report") -> None:
     """The report as a table and sentences."""
-    for name, value in rows(report):
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for name, value in report.rows():
         console.print(f"{name:<13}", value, markup=False)
     for problem in report.problems[:MAX_PROBLEMS]:
         console.print(f"[red]does not fit[/]  {problem}", markup=True)
@@ -54,30 +63,13 @@ def show(report: "Report", console: "Console") -> None:
         console.print(f"note          {note}")
 
 
-def rows(report: "Report") -> list[tuple[str, str]]:
-    """(name, value) of everything that is always known."""
-    size = "not tied to one" if report.image_size is None else "x".join(str(n) for n in report.image_size)
-    options = ", ".join(
-        f"{key}={value}" for key, value in report.options.items() if key not in ("in_chans", "img_size")
-    )
-    tensors = report.tensors
-    found = [
-        ("file", f"{report.file} ({report.bytes / 2**20:.1f} MiB, {report.format})"),
-        ("sha256", report.sha256),
-        ("source", report.title + (f", behind {report.prefix!r}" if report.prefix else "")),
-        ("architecture", report.architecture + (f" with {options}" if options else "")),
-        ("resolution", size),
-        ("classes", str(report.num_classes or "none (features only)")),
-        ("channels", str(report.in_chans)),
-        ("parameters", f"{report.parameters:,}"),
-        ("weights", ", ".join(f"{name} ({count} tensors)" for name, count in report.sets.items())),
-        ("types", ", ".join(f"{kind} ({count})" for kind, count in report.dtypes.items())),
-        (
-            "tensors",
-            f"{tensors['file']} in the file: {tensors['used']} used, {tensors['dropped']} dropped by name; "
-            f"{tensors['model']} in the model, {tensors['filled']} of them not in the file",
-        ),
-    ]
-    if report.beside:
-        found.append(("beside", ", ".join(f"{name}: {what}" for name, what in report.beside.items())))
-    return found
+def show_alignment(found: "Alignment") -> None:
+    from hybridvit.cli.table import show
+
+    header, *rows = found.table()
+    title = f"A: {found.a}\nB: {found.b}\nOn {found.input}.\nRelative differences above {found.tolerance:.0e} part."
+    show(header, rows, title=title)
+    for name, only in (("A", found.only_a), ("B", found.only_b)):
+        if only:
+            print(f"Only in {name}: {', '.join(only[:5])}{f' and {len(only) - 5} more' if len(only) > 5 else ''}")
+    print("\n".join(found.summary()))

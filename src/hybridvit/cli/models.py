@@ -4,21 +4,17 @@ import argparse
 import json
 from dataclasses import asdict
 
-HELP = (
-    "List the architectures: size of the pictures they are published for, parameters (with 1000 classes), "
-    "multiply-accumulates, published ImageNet-1k top-1, source; and the published weights of each."
-)
+from hybridvit.cli.options import add
+
+HELP = """List the architectures: size of the pictures they are published for, parameters (with 1000 classes),
+multiply-accumulates, published ImageNet-1k top-1, source; and the published weights of each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="only these names: 'cmt_*'")
-    parser.add_argument(
-        "--task",
-        choices=("classification", "detection", "segmentation"),
-        default="classification",
-        help="list the detectors, or the segmenters, that stand on these architectures",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "pattern", metavar="PATTERN", nargs="?", default="*", help="only these names: 'cmt_*'")
+    kinds, what = ("classification", "detection", "segmentation"), "or the detectors, or segmenters, that stand on them"
+    add(parser, "--task", choices=kinds, default="classification", help=what)
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +45,8 @@ def run(args: argparse.Namespace) -> int:
         ],
     )
     notes = [f"  {name}: {entry.note}" for name, entry in chosen.items() if entry.note]
-    if notes:
-        print("\n" + "\n".join(notes))
+    print(*(["\n" + "\n".join(notes)] if notes else []), *([""] if weights else []), sep="\n")
     if weights:
-        print()
         show(
             ["published weights", "pixels", "top-1 %", "licence", "where"],
             [

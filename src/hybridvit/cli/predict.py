@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hybridvit.cli.options import add
+
 HELP = (
     "Say what CHECKPOINT sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a saved "
     "Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted."
@@ -14,26 +16,26 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    parser.add_argument(
-        "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help="pictures; folders, lists, .zip, .tar of them"
+    add(parser, "checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
+    add(
+        parser,
+        "pictures",
+        metavar="IMAGE|DIR|FILE",
+        nargs="+",
+        type=Path,
+        help="files; folders, lists, .zip, .tar of them",
     )
-    parser.add_argument(
-        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
+    add(parser, "--root", "--top-k", "--batch")
+    add(parser, "--workers", default=0)
+    add(parser, "--device")
+    engines, how = (
+        ("eager", "fused", "compiled", "onnx", "openvino"),
+        "fused is faster on CPUs; the rest builds a graph",
     )
-    parser.add_argument("--top-k", metavar="K", type=int, default=3, help="classes per picture (default: 3)")
-    parser.add_argument("--batch", metavar="N", type=int, default=64, help="pictures at a time (default: 64)")
-    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that decode (default: none)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    parser.add_argument(
-        "--engine",
-        choices=("eager", "fused", "compiled", "onnx", "openvino"),
-        default="eager",
-        help="what computes: eager (default); fused is faster on CPUs, the others first build a graph",
-    )
+    add(parser, "--engine", choices=engines, default="eager", help=how)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV, one line per picture and class")
+    add(form, "--json")
+    add(form, "--csv", action="store_true", help="print CSV, one line per picture and class")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,14 +44,11 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
     from hybridvit.data.loose import open_loose
-    from hybridvit.errors import ConfigError
     from hybridvit.evaluate.metrics import softmax
     from hybridvit.evaluate.run import evaluate
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
 
-    if args.top_k < 1:
-        raise ConfigError(f"--top-k must be at least 1, found {args.top_k}.")
     model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
     names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
     pictures = open_loose(args.pictures, names, root=args.root)

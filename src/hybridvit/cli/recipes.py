@@ -1,32 +1,49 @@
-"""hybridvit recipes: what can be trained, on whose word, at what cost."""
+"""hybridvit recipes: what can be trained, on whose word, at what cost; and the original repositories' recipes as ours."""
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
-HELP = "List the training recipes: their model, source, cost and status."
+from hybridvit.cli.options import add, refuse
+
+HELP = """List the training recipes: their model, source, cost and status. `recipes import FILE.yaml` reads a recipe
+of microsoft/CvT or PaddleViT with its command-line overrides, writes it as ours, and lists what has no effect in the
+original code or no equivalent here."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add(parser, "action", nargs="?", choices=["import"], help="read a yacs file; without it, recipes are listed")
+    add(parser, "file", metavar="FILE.yaml", type=Path, nargs="?", help="of the original repository")
+    add(parser, "overrides", metavar="KEY VALUE", nargs="*", help="as given to the original: TRAIN.LR 0.1")
+    add(parser, "--gpus", default=None, help="devices of the original run (default: 8)")
+    add(parser, "--out", metavar="FILE", type=Path, help="default: FILE-imported.yaml in this folder")
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
+    from hybridvit.cli.table import show
     from hybridvit.config import load_recipe, recipe_names
+    from hybridvit.errors import ConfigError
+    from hybridvit.train.yacs import import_to
 
+    if args.action:
+        if args.file is None:
+            raise ConfigError("FILE.yaml is missing: the recipe to import.")
+        out = args.out or Path(f"{args.file.stem}-imported.yaml")
+        for title, keys in import_to(args.file, out, args.overrides, gpus=args.gpus or 8).items():
+            if keys:
+                print(f"{title}:", *keys, sep="\n  ")
+        print(f"Wrote {out}. Train it with `hybridvit train {out} --data DIR`; see it with --print.")
+        return 0
+    refuse(args, "--gpus", "--out", because="they go with `recipes import`")
     recipes = {name: load_recipe(name) for name in recipe_names()}
     if args.json:
         print(json.dumps({name: recipe.to_dict() for name, recipe in recipes.items()}, indent=2))
         return 0
-    console = Console()
-    if not console.is_terminal:
-        for name, recipe in recipes.items():
-            print("\t".join([name, recipe.model.name, recipe.about.title, recipe.about.cost, recipe.about.status]))
-        return 0
-    table = Table("recipe", "model", "what", "cost", "status")
-    for name, recipe in recipes.items():
-        table.add_row(name, recipe.model.name, recipe.about.title, recipe.about.cost, recipe.about.status)
-    console.print(table)
+    rows = [(name, one.model.name, one.about.title, one.about.cost, one.about.status) for name, one in recipes.items()]
+    if sys.stdout.isatty():
+        show(["recipe", "model", "what", "cost", "status"], rows)
+    else:
+        print(*("\t".join(row) for row in rows), sep="\n")
     return 0

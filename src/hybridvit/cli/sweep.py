@@ -3,27 +3,19 @@
 import argparse
 from pathlib import Path
 
-HELP = (
-    "Train a grid of recipes one row at a time and print its table. Calling it again goes on where it stopped: finished "
-    "rows are skipped, an interrupted row is resumed. FILE is a name (digits, flyegle_sgd, flyegle_adamw) or a YAML file."
-)
+from hybridvit.cli.options import add
+
+HELP = """Train a grid of recipes one row at a time and print its table. Calling it again goes on where it stopped:
+finished rows are skipped, an interrupted row is resumed. FILE is a name (digits, flyegle_sgd, flyegle_adamw) or a
+YAML file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep", metavar="FILE", help="a sweep's name or YAML file")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="a data set, as for `hybridvit train`")
-    parser.add_argument("--root", metavar="DIR", type=Path, help="where the paths of a list file start")
-    parser.add_argument("--val-split", metavar="SHARE", type=float, default=0.0, help="hold out this share to judge on")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where the runs are kept (default: runs/sweep-FILE)")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="change every row: schedule.epochs=10",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    add(parser, "sweep", metavar="FILE", help="a sweep's name or YAML file")
+    add(parser, "--data", required=True)
+    add(parser, "--root", "--val-split")
+    add(parser, "--out", metavar="DIR", type=Path, help="where the runs are kept (default: runs/sweep-FILE)")
+    add(parser, "--set", "--device")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,16 +28,9 @@ def run(args: argparse.Namespace) -> int:
 
     sweep = load_sweep(args.sweep)
     out = args.out or Path("runs") / f"sweep-{Path(args.sweep).stem}"
-    outcomes = list(
-        run_sweep(
-            sweep,
-            open_splits(args.data, root=args.root, val_split=args.val_split),
-            out=out,
-            device=pick_device(args.device),
-            overrides=args.set,
-            console=Console(),
-        )
-    )
+    splits = open_splits(args.data, root=args.root, val_split=args.val_split)
+    device = pick_device(args.device)
+    outcomes = list(run_sweep(sweep, splits, out=out, device=device, overrides=args.set, console=Console()))
     show(
         ["row", "best top-1", "last top-1", "test loss", "epochs", "published", "note"],
         [(o.row, o.top1, o.last_top1, o.test_loss, o.epochs, o.published, o.note) for o in outcomes],

@@ -1,46 +1,32 @@
 """hybridvit train: a recipe and a folder of pictures become a trained model."""
 
 import argparse
+import shlex
 import signal
 from pathlib import Path
 
-HELP = (
-    "Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg. List files, zip files, tar "
-    "shards and saved Hugging Face data sets are read, too."
-)
+from hybridvit.cli.options import add
+
+HELP = """Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg. List files, zip files,
+tar shards and saved Hugging Face data sets are read, too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name of `hybridvit recipes`, or a YAML file")
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="folder with train/ and test/ (or val/), list, .zip ..."
-    )
-    parser.add_argument(
-        "--root", metavar="DIR", type=Path, help="where the paths of a list file start (default: beside it)"
-    )
-    parser.add_argument("--val-split", metavar="SHARE", help="hold out this share of a data set that has no test part")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
-    parser.add_argument(
-        "--init", metavar="FILE", help="begin from these weights: a file, or a name such as cvt_13.ms_in1k"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="change the recipe: optimizer.lr=1e-3",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    parser.add_argument("--print", action="store_true", help="show the resolved recipe and schedule; do not train")
+    add(parser, "recipe", metavar="RECIPE", help="a name of `hybridvit recipes`, or a YAML file")
+    add(parser, "--data", "--root")
+    add(parser, "--val-split", default=None, help="hold out this share of a data set that has no test part")
+    add(parser, "--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
+    add(parser, "--init", metavar="FILE", help="begin from these weights: a file, or a name such as cvt_13.ms_in1k")
+    add(parser, "--resume", action="store_true", help="go on where the run in --out stopped")
+    add(parser, "--set", "--device")
+    add(parser, "--print", action="store_true", help="show the resolved recipe and schedule; do not train")
 
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.config import load_recipe
     from hybridvit.errors import ConfigError, DataError
 
-    if args.val_split:
+    if args.val_split is not None:
         args.set.append(f"data.val_split={args.val_split}")
     recipe = load_recipe(args.recipe, args.set)
     if args.data is None and not args.print:
@@ -84,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if counters.step < this_run.total_steps:
         say(
             f"Stopped after step {counters.step} of {this_run.total_steps}; everything is saved. Go on with\n"
-            f"  {_command(args, out)} --resume"
+            f"  {resume_command(args, out)}"
         )
         return 130 if stop.signal == signal.SIGINT else 0
     assert counters.best is not None
@@ -95,10 +81,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _command(args: argparse.Namespace, out: Path) -> str:
-    """The command line that began this run."""
-    words = ["hybridvit train", args.recipe, f"--data {args.data}", f"--out {out}"]
-    words += [f"--root {args.root}"] if args.root else []
-    words += [f"--set {' '.join(args.set)}"] if args.set else []
-    words += [f"--device {args.device}"] if args.device != "auto" else []
-    return " ".join(words)
+def resume_command(args: argparse.Namespace, out: Path) -> str:
+    """The command line that goes on with this run, as a shell takes it."""
+    words = ["hybridvit", "train", args.recipe, "--data", args.data, "--out", out]
+    words += ["--root", args.root] if args.root else []
+    words += ["--set", *args.set] if args.set else []
+    words += ["--device", args.device] if args.device != "auto" else []
+    return shlex.join([*map(str, words), "--resume"])

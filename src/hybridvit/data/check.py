@@ -80,6 +80,26 @@ class DataReport:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def size_words(self) -> str:
+        """The range of widths, heights and bytes."""
+        sides = [
+            f"{side} {self.sizes[side][0]} to {self.sizes[side][2]}, median {self.sizes[side][1]}"
+            for side in ("width", "height")
+        ]
+        return f"{'; '.join(sides)} pixels; {self.sizes['mean_kb']} kB each"
+
+    def listings(self) -> dict[str, list[str]]:
+        """What was found, by kind, a line each."""
+        others = [g for g in self.duplicates if not g.across_parts and not g.across_labels]
+        return {
+            "Broken": [entry["error"] for entry in self.broken],
+            "In more than one part": [" = ".join(g.names) for g in self.duplicates if g.across_parts],
+            "More than one label": [" = ".join(g.names) for g in self.duplicates if g.across_labels],
+            "More than once": [f"{' = '.join(g.names)}  ({g.kind})" for g in others],
+            "Tiny": self.tiny,
+            "Looks like another class": [f"{s.name}  is {s.label}, looks like {s.looks_like}" for s in self.suspicious],
+        }
+
 
 def check(
     parts: Mapping[str, Source],

@@ -31,6 +31,7 @@ PHASES: dict[Phase, str] = {
     "train": "forward, training",
     "gradient": "backward",
 }
+RUNS = ("eval", "train")
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 # A gradient smaller than this share of the largest is held against that share instead: some are zero but for rounding, such as
 # that of a bias ahead of BatchNorm, or of a key's, which moves all scores of a query alike.
@@ -138,8 +139,37 @@ class Alignment:
                 lines.append(f"{title}: all {len(rows)} alike, the largest difference is {largest:.1e}")
         return lines
 
+    def table(self) -> list[list[str]]:
+        """A header, and a line per layer: its difference in each comparison, and where it parts."""
+        layers: dict[str, dict[Phase, float | None]] = {}
+        parts: dict[str, set[Phase]] = {}
+        for row in sorted(self.rows, key=lambda row: ("eval", "train").index(row.phase) if row.phase in RUNS else 2):
+            cells = layers.setdefault(row.layer, {})
+            # Of a layer's own output, that; of its weights and gradients, the worst.
+            if row.name == row.layer or row.phase not in RUNS:
+                worst = cells.get(row.phase, 0.0)
+                cells[row.phase] = None if worst is None or row.difference is None else max(worst, row.difference)
+            if row.parts:
+                parts.setdefault(row.layer, set()).add(row.phase)
+        lines = [
+            [
+                layer,
+                *(_cell(cells, phase) for phase in PHASES),
+                ", ".join(p for p in PHASES if p in parts.get(layer, ())),
+            ]
+            for layer, cells in layers.items()
+        ]
+        return [["layer", *PHASES, "parts in"], *lines]
+
     def to_dict(self) -> dict[str, Any]:
         return {"aligned": self.aligned, "summary": self.summary(), **asdict(self)}
+
+
+def _cell(cells: Mapping[Phase, float | None], phase: Phase) -> str:
+    if phase not in cells:
+        return ""
+    difference = cells[phase]
+    return "differs" if difference is None else f"{difference:.1e}" if difference else "0"
 
 
 def _by_how_much(row: Row) -> str:

@@ -1,6 +1,7 @@
 """Any published checkpoint to a model and back, changed only where the user asks."""
 
 import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,12 @@ def _by(size: tuple[int, int] | None) -> str:
 def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
     """Write a checkpoint of ours in a source's own format. Returns what the user should know.
 
-    Raises: CheckpointError when the source has no such arithmetic, or no place for one of the tensors.
+    Raises: ConfigError for an unknown source; CheckpointError when it has no such arithmetic, or no place for one of the tensors.
     """
+    if to not in PUBLISHED:
+        near = difflib.get_close_matches(to, PUBLISHED, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"There is no source {to!r}.{hint} Known: {', '.join(PUBLISHED)}.")
     found = checkpoint.read(path)
     source = PUBLISHED[to]
     with torch.device("meta"):

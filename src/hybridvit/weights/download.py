@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get
 
 from hybridvit.errors import CheckpointError, DownloadError
+from hybridvit.files import replacing
 from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS, Weights, architecture, pretrained_cfg_of
 from hybridvit.weights import checkpoint, convert
 
@@ -82,6 +84,22 @@ def download(name: str, *, file: str | Path | None = None, cache_dir: str | Path
             f"{tagged} cannot be kept in {folder}: {error}. HYBRIDVIT_CACHE names another folder."
         ) from error
     return path
+
+
+def fetch_to(name: str, out: Path | None = None, *, file: Path | None = None) -> tuple[str, str, Path]:
+    """As download; with `out` a copy goes there. Gives the weights' full name, their licence, and the checkpoint.
+
+    Raises: as download; DownloadError when `out` cannot be written.
+    """
+    tagged = find_weights(name)
+    path = download(tagged, file=file)
+    if out is not None:
+        try:
+            with replacing(out) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise DownloadError(f"{out} cannot be written: {error}") from error
+    return tagged, WEIGHTS[tagged].licence, out or path
 
 
 def _by_hand(tagged: str) -> str:

@@ -40,3 +40,31 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) of everything that is always known, in words."""
+        size = "not tied to one" if self.image_size is None else "x".join(str(n) for n in self.image_size)
+        options = ", ".join(
+            f"{key}={value}" for key, value in self.options.items() if key not in ("in_chans", "img_size")
+        )
+        tensors = self.tensors
+        found = [
+            ("file", f"{self.file} ({self.bytes / 2**20:.1f} MiB, {self.format})"),
+            ("sha256", self.sha256),
+            ("source", self.title + (f", behind {self.prefix!r}" if self.prefix else "")),
+            ("architecture", self.architecture + (f" with {options}" if options else "")),
+            ("resolution", size),
+            ("classes", str(self.num_classes or "none (features only)")),
+            ("channels", str(self.in_chans)),
+            ("parameters", f"{self.parameters:,}"),
+            ("weights", ", ".join(f"{name} ({count} tensors)" for name, count in self.sets.items())),
+            ("types", ", ".join(f"{kind} ({count})" for kind, count in self.dtypes.items())),
+            (
+                "tensors",
+                f"{tensors['file']} in the file: {tensors['used']} used, {tensors['dropped']} dropped by name; "
+                f"{tensors['model']} in the model, {tensors['filled']} of them not in the file",
+            ),
+        ]
+        if self.beside:
+            found.append(("beside", ", ".join(f"{name}: {what}" for name, what in self.beside.items())))
+        return found

@@ -1,0 +1,1 @@
+"""Two models, or a model and recorded answers, held against each other."""

@@ -1,0 +1,50 @@
+"""Checkpoints behind an address, until Ctrl-C or SIGTERM."""
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+from torch import nn
+
+from hybridvit.errors import ConfigError
+from hybridvit.runtime import pick_device
+from hybridvit.serve.app import Limits, create_app
+from hybridvit.weights import checkpoint
+
+OURSELVES = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    files: Sequence[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    limits: Limits | None = None,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve checkpoints until the process is told to end; requests that were taken are answered first.
+
+    Args:
+        port: 0 takes a free one.
+        limits: its hosts are replaced: any name may address a server that other computers reach.
+        on_ready: called with the address.
+
+    Raises: CheckpointError, and ConfigError when nobody can listen there.
+    """
+    models: dict[str, nn.Module] = {}
+    for path in map(Path, files):
+        models[path.stem if path.stem not in models else str(path)] = checkpoint.load(path, device=pick_device(device))
+    limits = limits or Limits()
+    if host not in OURSELVES:
+        limits = replace(limits, hosts=None)
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(f"Cannot listen on port {port} of {host}: {error.strerror}. Try --port 0.") from error
+    with listener:
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
+        config = uvicorn.Config(create_app(models, limits), log_level="warning")
+        uvicorn.Server(config).run(sockets=[listener])
