@@ -82,9 +82,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     ("words", "message"),
     [
         (["--stage", "7"], "ConfigError: There is no stage 7: the model has 3, numbered 0 to 2."),
-        (["--stage", "-1"], "ConfigError: There is no stage -1: the model has 3, numbered 0 to 2."),
-        (["--stage", "1", "--block", "-1"], "There is no block of stage 1 -1: the model has"),
-        (["--head", "-1"], "ConfigError: There is no head -1: the model has 4, numbered 0 to 3."),
+        (["--stage", "1", "--block", "99"], "There is no block of stage 1 99: the model has"),
         (["--head", "9"], "ConfigError: There is no head 9: the model has 4, numbered 0 to 3."),
         (["--query", "900", "3"], "is not in what the model sees of this picture of 90 x 60 pixels"),
         (["--method", "rollout", "--stage", "1"], "ConfigError: rollout knows no stage; it takes query."),

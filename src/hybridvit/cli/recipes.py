@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.config import load_recipe, recipe_names
     from hybridvit.errors import ConfigError
-    from hybridvit.train.yacs import import_to
+    from hybridvit.train.yacs_file import import_to
 
     if args.action:
         if args.file is None:

@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.errors import ConfigError
 
     try:
+        import uvicorn  # noqa: F401  what most often lacks is named
+
         from hybridvit.serve.server import Limits, serve
     except ImportError as error:
         raise ConfigError(f"The server needs {error.name}: pip install 'hybridvit[web]'") from error
