@@ -103,7 +103,8 @@ def compose(strokes_NHW: Bytes, labels_N: NDArray[np.int64], draws: np.random.Ge
     picture_HW3 = _background(ground, draws, side)
     most = max(1, round(MOST_DIGITS * (side / SIDE) ** 2))
     squares: list[tuple[int, int, int]] = []
-    masks, labels = [], []
+    masks: list[NDArray[np.bool_]] = []
+    labels: list[np.int64] = []
     for _ in range(draws.integers(1, most + 1)):
         length = int(draws.integers(DIGIT_SIDES[0], min(DIGIT_SIDES[1], side) + 1))
         square = _free_square(length, squares, draws, side)
