@@ -26,7 +26,8 @@ from hybridvit.config import load_recipe
 from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import normalize, train_loader
 from hybridvit.data.sampler import TrainSampler
-from hybridvit.train.mix import Mixer
+from hybridvit.tasks.classification import TASK
+from hybridvit.tasks.mixing import Mixer
 
 BATCH = 64
 PLACES = ("worker", "worker and loop")
@@ -54,10 +55,11 @@ def ours(root: Path) -> Callable[[], int]:
 
     def epoch() -> int:
         sampler = TrainSampler(len(source), global_batch=BATCH, device_batch=BATCH, epochs=1, seed=0)
-        loader = train_loader(source, sampler, preprocess=recipe.preprocess, augment=recipe.augment, workers=1)
+        loader = train_loader(source, sampler, transform=TASK.train_transform(recipe), workers=1)
         mixer = Mixer(recipe.mix, recipe.augment, num_classes=10, device_batch=BATCH, device=CPU)
         mixer.mix = None  # timm's loader does not mix either
-        return sum(len(mixer(normalize(batch.images, recipe.preprocess), batch.labels)[0]) for batch in loader)
+        pairs = ((normalize(batch.images, recipe.preprocess), torch.tensor(batch.targets)) for batch in loader)
+        return sum(len(mixer(*pair)[0]) for pair in pairs)
 
     return epoch
 

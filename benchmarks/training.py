@@ -26,7 +26,8 @@ from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import normalize, train_loader
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.deploy import bench
-from hybridvit.train.mix import loss_of
+from hybridvit.tasks.classification import TASK
+from hybridvit.tasks.mixing import loss_of
 from hybridvit.train.optim import create_optimizer
 from hybridvit.train.setup import build_model
 from hybridvit.train.shard import clip_gradients
@@ -75,7 +76,7 @@ def loading_rate(pictures: int = 256) -> float:
         write_pictures(Path(folder), pictures)
         source = read_folder(Path(folder))
         sampler = TrainSampler(len(source), global_batch=64, device_batch=64, epochs=1, seed=0)
-        loader = train_loader(source, sampler, preprocess=recipe.preprocess, augment=recipe.augment)
+        loader = train_loader(source, sampler, transform=TASK.train_transform(recipe))
         seconds, count = timed(lambda: sum(len(normalize(batch.images, recipe.preprocess)) for batch in loader))
     return count / seconds
 

@@ -59,6 +59,11 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return contextlib.nullcontext()
 
 
+def weights_dtype(precision: str) -> torch.dtype:
+    """Of weights and normalised pictures: float64 where asked for, else float32, which autocast lowers where that is safe."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
 def seed_for(*numbers: int) -> int:
     """One 63-bit seed from several numbers: the same on every machine, unrelated for neighbours."""
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()

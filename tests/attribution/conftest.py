@@ -102,12 +102,13 @@ def digit_reader(digits: Path) -> Callable[[str], nn.Module]:
     def trained(name: str) -> nn.Module:
         loader = eval_loader(read_folder(digits / "train"), preprocess=DIGITS, batch_size=898)
         (batch,) = loader
+        images, labels = batch.images.contiguous(), torch.tensor(batch.targets)
         generator = torch.Generator().manual_seed(0)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for _ in range(DIGIT_EPOCHS):
-                for rows in torch.randperm(len(batch.images), generator=generator).split(32):
-                    yield batch.images[rows], batch.labels[rows]
+                for rows in torch.randperm(len(images), generator=generator).split(32):
+                    yield images[rows], labels[rows]
 
         torch.manual_seed(0)
         with one_thread():

@@ -12,6 +12,7 @@ from hybridvit.data.loader import train_loader
 from hybridvit.data.opening import open_splits, open_test, read_named
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.data.source import Source
+from hybridvit.data.transforms import KeepingTarget, train_transform
 from hybridvit.errors import DataError
 from kinds import KINDS, as_folder, as_shards, as_zip
 
@@ -45,12 +46,10 @@ def test_every_kind_travels_to_worker_processes(kind: str, make_pictures: MakePi
     copy = pickle.loads(pickle.dumps(source))
     assert contents(copy) == contents(source)
     sampler = TrainSampler(12, global_batch=4, device_batch=4, epochs=2, seed=0)
-    options = {"preprocess": Preprocess(image_size=(8, 8)), "augment": AugmentSection()}
-    alone = list(train_loader(source, sampler, **options))
-    shared = list(train_loader(source, sampler, workers=2, **options))
-    assert [(b.images.tolist(), b.labels.tolist()) for b in alone] == [
-        (b.images.tolist(), b.labels.tolist()) for b in shared
-    ]
+    transform = KeepingTarget(train_transform(Preprocess(image_size=(8, 8)), AugmentSection()))
+    alone = list(train_loader(source, sampler, transform=transform))
+    shared = list(train_loader(source, sampler, workers=2, transform=transform))
+    assert [(b.images.tolist(), b.targets) for b in alone] == [(b.images.tolist(), b.targets) for b in shared]
     assert not any(len(batch.broken) for batch in alone)
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms import functional as TF
 from hybridvit.config import Preprocess
 from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
-from hybridvit.data.transforms import eval_transform
+from hybridvit.data.transforms import WithoutFrame, eval_transform
 from hybridvit.errors import CheckpointError, ConfigError, DataError
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.metrics import softmax
@@ -71,7 +71,7 @@ def test_a_model_is_judged_by_the_mean_probability_of_the_views(
 
     source = read_folder(make_pictures(test=2) / "test")
     several = view_transform(PREPROCESS, crops=5, flip=True)
-    loader = eval_loader(source, preprocess=PREPROCESS, transform=several, batch_size=4, workers=workers)
+    loader = eval_loader(source, preprocess=PREPROCESS, transform=WithoutFrame(several), batch_size=4, workers=workers)
     found = evaluate(Left(), loader)
     model = Left()
     for index in range(len(source)):

@@ -72,5 +72,8 @@ def test_a_compiled_model_tells_where_it_went_wrong(prepare_run: PrepareRun, com
     run.net(images)
     run.model.get_submodule("stages.0.embed.norm").register_forward_hook(lambda *_: None)
     run.model.get_submodule("stages.1.blocks.0.attn.k.norm").running_mean.fill_(torch.nan)  # type: ignore[union-attr, operator]
-    assert first_nonfinite_module(run.model, images) == "the statistics stages.1.blocks.0.attn.k.norm.running_mean"
+    assert (
+        first_nonfinite_module(run.model, lambda: run.model(images))
+        == "the statistics stages.1.blocks.0.attn.k.norm.running_mean"
+    )
     run.close()

@@ -88,7 +88,7 @@ def test_too_small_a_disk_is_found_before_training(prepare_run: PrepareRun, monk
 class KillTheWorker:
     """A transform that does what the kernel does when memory is full."""
 
-    def __call__(self, picture: object) -> torch.Tensor:
+    def __call__(self, picture: object, target: object) -> torch.Tensor:
         assert get_worker_info()
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError

@@ -14,12 +14,12 @@ from hybridvit.config import DistillSection, load_recipe, recipe_names
 from hybridvit.data.transforms import train_transform
 from hybridvit.errors import ConfigError
 from hybridvit.models import catalog
+from hybridvit.tasks.mixing import Mixer, loss_of
+from hybridvit.tasks.teacher import Teacher
 from hybridvit.train.loop import fit
-from hybridvit.train.mix import Mixer, loss_of
 from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.run import Run
 from hybridvit.train.setup import build_model, with_synchronised_batchnorm
-from hybridvit.train.teacher import Teacher
 from hybridvit.weights import checkpoint
 
 PrepareRun = Callable[..., Run]

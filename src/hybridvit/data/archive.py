@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hybridvit.data.folder import EXTENSIONS, TEST_FOLDERS
+from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 
 MAX_BYTES = 1 << 30
 """Of one picture, unpacked: more than any within the limit of pixels, less than a bomb."""
 
 
-class ZipSource:
+class ZipSource(Source):
     """Pictures in a zip file. Each process opens the file for itself: a shared one would share its position."""
 
     def __init__(self, path: Path, class_names: Sequence[str], members: Sequence[str], labels: Sequence[int]) -> None:

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hybridvit.data.source import Splits
+from hybridvit.data.source import Source, Splits
 from hybridvit.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 TEST_FOLDERS = ("test", "val", "validation")
 
 
-class FolderSource:
+class FolderSource(Source):
     """Pictures below one folder per class. Classes are sorted by name, as torchvision's ImageFolder sorts them."""
 
     def __init__(self, root: Path, class_names: Sequence[str], paths: Sequence[str], labels: Sequence[int]) -> None:

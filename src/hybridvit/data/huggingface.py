@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from hybridvit.data.labels import number_labels
+from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError, DataError
 
 
-class HuggingFaceSource:
+class HuggingFaceSource(Source):
     """Rows of a data set with a picture column, which is left undecoded, and a label column."""
 
     def __init__(self, path: Path, rows: Any, class_names: Sequence[str], labels: Sequence[int]) -> None:

@@ -1,46 +1,63 @@
-"""Batches of tensors from sources of pictures."""
+"""Batches of tensors from sources of pictures. What a task does to a picture comes as functions; none is known here."""
 
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from PIL.Image import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from hybridvit.config import AugmentSection, Preprocess
+from hybridvit.config import Preprocess
 from hybridvit.data.decode import MAX_PIXELS, decode
 from hybridvit.data.sampler import Address, TrainSampler
-from hybridvit.data.source import Source
-from hybridvit.data.transforms import Transform, eval_transform, train_transform
+from hybridvit.data.source import Source, Target
+from hybridvit.data.transforms import WithoutFrame, eval_transform
 from hybridvit.errors import DataError
 from hybridvit.runtime import generators_kept, seed_for, seed_generators
 
 MAX_REPLACEMENTS = 100
 
+Frame = Any
+"""What an EvalTransform did to a picture, as far as predictions need it to come back to the picture's own pixels."""
+TrainTransform = Callable[[Image, Target], tuple[torch.Tensor, Target]]
+"""Picture and target move together. The tensor is uint8 (C, H, W), normalised later on the device.
+Draws come from the global generators, which the loader seeds by the picture's address."""
+EvalTransform = Callable[[Image], tuple[torch.Tensor, Frame]]
+"""The tensor is normalised float (C, H, W), or (V, C, H, W) for several views."""
+Empty = Callable[[tuple[int, ...]], torch.Tensor]
+"""Makes a tensor to write to, of uint8 in training, of float32 in evaluation, where the trainer sees it, too."""
+
+
+class Collate(Protocol):
+    def __call__(self, images: Sequence[torch.Tensor], *, empty: Empty) -> torch.Tensor:
+        """Images as one batch (B, C, H, W), channels last in memory: stacked, or padded at the right and bottom."""
+
 
 class TrainBatch(NamedTuple):
-    """Shape: images (B, C, H, W) uint8, channels last; labels, indices (B,).
+    """Shape: images (B, C, H, W) uint8, channels last; targets B; indices (B,).
 
     broken: numbers of the pictures that could not be read and were replaced, any length.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    targets: list[Target]
     indices: torch.Tensor
     broken: torch.Tensor
 
 
 class EvalBatch(NamedTuple):
-    """Shape: images (B, C, H, W), normalised; labels, indices (B,). broken: numbers of unreadable pictures, any length.
+    """Shape: images (B, C, H, W) or (B, V, C, H, W), normalised; targets, frames B; indices (B,).
 
-    A broken picture is in `broken` only: B may be smaller than the batch size, even 0.
+    broken: numbers of unreadable pictures, any length. They are nowhere else: B may be smaller than the batch size, even 0.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    targets: list[Target]
+    frames: list[Frame]
     indices: torch.Tensor
     broken: torch.Tensor
 
@@ -49,26 +66,29 @@ class TrainSet(Dataset[TrainBatch]):
     """Batches of augmented pictures by their addresses. A broken picture is replaced by the next one that can be read."""
 
     def __init__(
-        self, source: Source, transform: Transform, *, image_shape: tuple[int, int, int], max_pixels: int
+        self, source: Source, transform: TrainTransform, collate: Collate, *, channels: int, max_pixels: int
     ) -> None:
         self.source = source
         self.transform = transform
-        self.image_shape = image_shape
+        self.collate = collate
+        self.channels = channels
         self.max_pixels = max_pixels
 
     def __getitem__(self, addresses: Sequence[Address]) -> TrainBatch:
-        channels, height, width = self.image_shape
-        images = _empty_bytes((len(addresses), height, width, channels)).permute(0, 3, 1, 2)
+        images: list[torch.Tensor] = []
+        targets: list[Target] = []
         indices: list[int] = []
         broken: list[int] = []
         with generators_kept():
-            for image, address in zip(images, addresses, strict=True):
+            for address in addresses:
                 picture, index = self._read(address.picture, broken)
                 seed_generators(seed_for(*address))
-                image.copy_(self.transform(picture))
+                image, target = self.transform(picture, self.source.target(index))
+                images.append(image)
+                targets.append(target)
                 indices.append(index)
-        labels = [self.source.labels[index] for index in indices]
-        return TrainBatch(images, torch.tensor(labels), torch.tensor(indices), torch.tensor(broken, dtype=torch.int64))
+        batch = self.collate(images, empty=partial(_empty, dtype=torch.uint8))
+        return TrainBatch(batch, targets, torch.tensor(indices), torch.tensor(broken, dtype=torch.int64))
 
     def _read(self, index: int, broken: list[int]) -> tuple[Image, int]:
         """The picture, or the next that can be read, with its number; the numbers of the others are added to `broken`."""
@@ -76,25 +96,38 @@ class TrainSet(Dataset[TrainBatch]):
             name = self.source.name(index)
             try:
                 data = self.source.read(index)
-                return decode(data, name=name, channels=self.image_shape[0], max_pixels=self.max_pixels), index
+                return decode(data, name=name, channels=self.channels, max_pixels=self.max_pixels), index
             except (DataError, OSError):
                 broken.append(index)
                 index = (index + 1) % len(self.source)
         raise DataError(f"{name} and the {MAX_REPLACEMENTS} pictures before it cannot be read. Check the data set.")
 
 
-def _empty_bytes(shape: tuple[int, ...]) -> torch.Tensor:
+def stack(images: Sequence[torch.Tensor], *, empty: Empty) -> torch.Tensor:
+    """The Collate of images of one size."""
+    *views, channels, height, width = images[0].shape
+    batch = empty((len(images), *views, height, width, channels)).movedim(-1, -3)
+    for place, image in zip(batch, images, strict=True):
+        place.copy_(image)
+    return batch
+
+
+def _empty(shape: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
     """In a worker process, memory that the trainer sees, too: as torch's own collation does, it saves a copy."""
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage: Any = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+        return torch.empty(shape, dtype=dtype)
+    storage: Any = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
-class EvalSet(Dataset[tuple[torch.Tensor | None, int, int]]):
-    """Pictures by number, None where broken."""
+Sample = tuple[torch.Tensor | None, Target, Frame, int]
+"""Image (None where broken), target, frame, number."""
 
-    def __init__(self, source: Source, transform: Transform, *, channels: int, max_pixels: int) -> None:
+
+class EvalSet(Dataset[Sample]):
+    """Pictures by number."""
+
+    def __init__(self, source: Source, transform: EvalTransform, *, channels: int, max_pixels: int) -> None:
         self.source = source
         self.transform = transform
         self.channels = channels
@@ -103,31 +136,30 @@ class EvalSet(Dataset[tuple[torch.Tensor | None, int, int]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor | None, int, int]:
-        label = self.source.labels[index]
+    def __getitem__(self, index: int) -> Sample:
         try:
             data = self.source.read(index)
             picture = decode(data, name=self.source.name(index), channels=self.channels, max_pixels=self.max_pixels)
         except (DataError, OSError):
-            return None, label, index
-        return self.transform(picture), label, index
+            return None, None, None, index
+        image, frame = self.transform(picture)
+        return image, self.source.target(index), frame, index
 
 
 def train_loader(
     source: Source,
     sampler: TrainSampler,
     *,
-    preprocess: Preprocess,
-    augment: AugmentSection,
+    transform: TrainTransform,
+    collate: Collate = stack,
+    channels: int = 3,
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """TrainBatch by TrainBatch. One iterator serves the whole run: workers go on through the ends of epochs."""
-    shape = (preprocess.in_chans, *preprocess.image_size)
-    dataset = TrainSet(source, train_transform(preprocess, augment), image_shape=shape, max_pixels=max_pixels)
     return DataLoader(
-        dataset,
+        TrainSet(source, transform, collate, channels=channels, max_pixels=max_pixels),
         sampler=sampler,
         batch_size=None,  # a sample is a batch: see TrainSet
         num_workers=workers,
@@ -140,7 +172,8 @@ def eval_loader(
     source: Source,
     *,
     preprocess: Preprocess,
-    transform: Transform | None = None,
+    transform: EvalTransform | None = None,
+    collate: Collate = stack,
     batch_size: int = 64,
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
@@ -150,16 +183,16 @@ def eval_loader(
 ) -> DataLoader[Any]:
     """EvalBatch by EvalBatch: every picture once, in order; each of several ranks takes every world-th.
 
-    `transform` replaces the one that belongs to the weights, for several views of a picture.
+    `transform` replaces the usual one of classification, for other tasks and for several views of a picture.
     """
-    transform = transform or eval_transform(preprocess)
+    transform = transform or WithoutFrame(eval_transform(preprocess))
     dataset = EvalSet(source, transform, channels=preprocess.in_chans, max_pixels=max_pixels)
     mine = range(rank, len(source), world)
     return DataLoader(
         dataset,
         batch_sampler=[list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)],
         num_workers=workers,
-        collate_fn=_EvalCollate((preprocess.in_chans, *preprocess.image_size)),
+        collate_fn=partial(_eval_batch, collate=collate),
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
@@ -177,20 +210,16 @@ def normalize(images: torch.Tensor, preprocess: Preprocess, dtype: torch.dtype =
     return rows.unflatten(2, (-1, images.shape[1])).permute(0, 3, 1, 2)
 
 
-class _EvalCollate:
-    """A class, so that it can be sent to worker processes with the shape of an empty batch."""
-
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
-        self.image_shape = image_shape
-
-    def __call__(self, samples: Sequence[tuple[torch.Tensor | None, int, int]]) -> EvalBatch:
-        good = [(image, label, index) for image, label, index in samples if image is not None]
-        return EvalBatch(
-            torch.stack([image for image, _, _ in good]) if good else torch.empty(0, *self.image_shape),
-            torch.tensor([label for _, label, _ in good], dtype=torch.int64),
-            torch.tensor([index for _, _, index in good], dtype=torch.int64),
-            torch.tensor([index for image, _, index in samples if image is None], dtype=torch.int64),
-        )
+def _eval_batch(samples: Sequence[Sample], *, collate: Collate) -> EvalBatch:
+    good = [(image, target, frame, index) for image, target, frame, index in samples if image is not None]
+    images = [image for image, *_ in good]
+    return EvalBatch(
+        collate(images, empty=partial(_empty, dtype=torch.float32)) if images else torch.empty(0),
+        [target for _, target, _, _ in good],
+        [frame for _, _, frame, _ in good],
+        torch.tensor([index for *_, index in good], dtype=torch.int64),
+        torch.tensor([index for image, *_, index in samples if image is None], dtype=torch.int64),
+    )
 
 
 def _start_worker(_: int) -> None:

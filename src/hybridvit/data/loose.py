@@ -16,7 +16,7 @@ NO_LABEL = -1
 CONTAINERS = (".zip", ".tar", *SUFFIXES)
 
 
-class LooseSource:
+class LooseSource(Source):
     """Pictures of several places, one after the other. Their labels say that there is none."""
 
     def __init__(self, sources: Sequence[Source], class_names: Sequence[str]) -> None:

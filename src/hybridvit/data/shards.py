@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from hybridvit.data.folder import EXTENSIONS
 from hybridvit.data.labels import number_labels, read_class_names
+from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.files import replacing
 
@@ -32,7 +33,7 @@ class Member(NamedTuple):
     label: str
 
 
-class ShardSource:
+class ShardSource(Source):
     """Pictures in tar files, by number."""
 
     def __init__(

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from hybridvit.data.source import Source, Splits
+from hybridvit.data.source import Source, Splits, Target
 from hybridvit.errors import DataError
 
 
-class Subset:
+class Subset(Source):
     """Some pictures of a source, in the given order."""
 
     def __init__(self, source: Source, indices: Sequence[int]) -> None:
@@ -25,6 +25,9 @@ class Subset:
 
     def read(self, index: int) -> bytes:
         return self.source.read(self.indices[index])
+
+    def target(self, index: int) -> Target:
+        return self.source.target(self.indices[index])
 
 
 def hold_out(source: Source, share: float) -> Splits:

@@ -1,4 +1,4 @@
-"""Per-image transforms, by timm. Mixing needs a batch and lives in train/mix.py."""
+"""Per-image transforms, by timm. Mixing needs a batch and lives in tasks/mixing.py."""
 
 import random
 from collections.abc import Callable
@@ -62,6 +62,26 @@ def train_transform(preprocess: Preprocess, augment: AugmentSection) -> Transfor
         )
         steps = [affine, *steps]
     return Compose(steps)
+
+
+class KeepingTarget:
+    """A transform of pictures for pairs of picture and target, where the target does not depend on the pixels' places."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __call__(self, picture: Image.Image, target: Any) -> tuple[torch.Tensor, Any]:
+        return self.transform(picture), target
+
+
+class WithoutFrame:
+    """A transform of pictures whose predictions need no way back to the picture's pixels."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __call__(self, picture: Image.Image) -> tuple[torch.Tensor, None]:
+        return self.transform(picture), None
 
 
 class _FastCrop:

@@ -8,7 +8,7 @@ from hybridvit.errors import DataError
 from hybridvit.evaluate.imagenet import imagenet_labels, knows_imagenet
 
 
-class Relabelled:
+class Relabelled(Source):
     """A source whose labels count in the order of other class names."""
 
     def __init__(self, source: Source, class_names: Sequence[str], places: Sequence[int]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from hybridvit.errors import DataError
-from hybridvit.evaluate.logits import Result, load_logits
+from hybridvit.evaluate.logits import LOGITS, Result, load_logits
 
-LOGITS = "logits.npz"
 REPORT = "report.html"
 
 

@@ -5,18 +5,22 @@ read, may be missing) as Unicode.
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.evaluate.calibration import calibration_error
 from hybridvit.evaluate.metrics import Metrics, measure
 from hybridvit.files import replacing
 
 ARRAYS = ("logits", "labels", "paths", "class_names")
+LOGITS = "logits.npz"
+"""In a run's folder: the answers of its last evaluation."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,45 @@ class Result:
         margin = self.logits.max(axis=1) - self.logits[np.arange(len(self.labels)), self.labels]
         wrong = np.flatnonzero(self.logits.argmax(axis=1) != self.labels)
         return wrong[np.argsort(-margin[wrong], kind="stable")]
+
+
+class Recorder:
+    """A metric of classification that keeps all logits."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = tuple(class_names)
+        self.logits: list[np.ndarray] = []
+        self.labels: list[int] = []
+        self.indices: list[int] = []
+
+    def update(self, predictions: Sequence[np.ndarray], targets: Sequence[int], indices: Sequence[int]) -> None:
+        self.logits += predictions
+        self.labels += targets
+        self.indices += indices
+
+    def merge(self, others: Sequence["Recorder"]) -> None:
+        for other in others:
+            self.update(other.logits, other.labels, other.indices)
+
+    def compute(self) -> Metrics:
+        return measure(*self._arrays(), self.class_names)
+
+    def result(self, source: Source, *, broken: Sequence[int]) -> Result:
+        logits, labels = self._arrays()
+        return Result(
+            logits=logits,
+            labels=labels,
+            paths=tuple(source.name(index) for index in self.indices),
+            class_names=self.class_names,
+            broken=tuple(source.name(index) for index in broken),
+        )
+
+    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> None:
+        save_logits(folder / LOGITS, self.result(source, broken=broken))
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        logits = np.stack(self.logits) if self.logits else np.empty((0, len(self.class_names)), dtype=np.float32)
+        return logits, np.array(self.labels, dtype=np.int64)
 
 
 def save_logits(path: str | Path, result: Result) -> None:

@@ -61,6 +61,16 @@ def mean_answer(logits: torch.Tensor, *, dim: int) -> torch.Tensor:
     return logits.log_softmax(-1).logsumexp(dim) - math.log(logits.shape[dim])
 
 
+def mean_logits(outputs: torch.Tensor, frames: Sequence[Any]) -> list[np.ndarray]:
+    """Logits picture by picture; of several views of a picture, which come in a row, the mean answer.
+
+    Shape: outputs (B V, K), B frames -> B arrays (K,), float32.
+    """
+    logits_BVK = outputs.float().cpu().unflatten(0, (len(frames), -1))
+    logits_BK = mean_answer(logits_BVK, dim=1) if logits_BVK.shape[1] > 1 else logits_BVK[:, 0]
+    return list(logits_BK.numpy())
+
+
 def ensemble(results: Sequence[Result], names: Sequence[str]) -> Result:
     """Several models' answers on the same pictures, averaged. A picture that one could not read is left out.
 

@@ -1,5 +1,7 @@
 """Keep values that are not finite out of the weights, the averages and every saved file."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import nn
 
@@ -16,21 +18,24 @@ class Guard:
         if self.statistics:
             torch._foreach_copy_(self.before, self.statistics)
 
-    def forget(self) -> None:
+    def restore(self) -> None:
         """Undo the step's forward passes."""
         if self.statistics:
             torch._foreach_copy_(self.statistics, self.before)
 
-    def spoilt(self, loss: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    def non_finite(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Whether the step must not be taken. Shape: scalars -> bool scalar, on their device."""
-        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        finite = torch.stack([torch.isfinite(value) for value in values]).all()
         if self.statistics:
             finite &= torch.isfinite(torch.stack(torch._foreach_norm(self.statistics))).all()
         return ~finite
 
 
-def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
-    """Name the first layer whose output or statistics are not finite, by running the model once more, without a trace."""
+def first_nonfinite_module(model: nn.Module, forward: Callable[[], object]) -> str:
+    """Name the first layer whose output or statistics are not finite, by calling `forward`, which runs the model once more.
+
+    The model's statistics are as before afterwards.
+    """
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             return f"the weight {name}"
@@ -48,8 +53,8 @@ def first_nonfinite_module(model: nn.Module, images: torch.Tensor) -> str:
 
     handles = [watch(name, module) for name, module in model.named_modules() if not list(module.children())]
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # a compiled model does not call new hooks
-        model(images)
+        forward()
     for handle in handles:
         handle.remove()
-    guard.forget()
+    guard.restore()
     return found[0] if found else "the loss or a gradient, not a layer's output"

@@ -12,13 +12,12 @@ from types import FrameType
 import numpy as np
 import torch
 
-from hybridvit.data.loader import TrainBatch, normalize
+from hybridvit.data.loader import TrainBatch
 from hybridvit.errors import DataError, TrainingError
-from hybridvit.runtime import autocast, seed_for
+from hybridvit.runtime import seed_for, weights_dtype
+from hybridvit.train.errors import explained
+from hybridvit.train.evaluation import evaluate, export
 from hybridvit.train.guard import Guard, first_nonfinite_module
-from hybridvit.train.judge import export, judge
-from hybridvit.train.mishaps import explained
-from hybridvit.train.mix import loss_of
 from hybridvit.train.run import Run
 from hybridvit.train.shard import clip_gradients
 
@@ -38,6 +37,7 @@ def fit(run: Run) -> Stop:
         TrainingError: more non-finite steps than optimizer.skip_limit.
     """
     recipe, counters, ranks, guard = run.recipe, run.counters, run.ranks, Guard(run.model)
+    zero = torch.zeros((), device=run.device, dtype=weights_dtype(recipe.precision))
     batches = iter(run.loader)
     run.reporter.start(step=counters.step, total=run.total_steps, metrics_bytes=counters.metrics_bytes)
     saved_at = time.monotonic()
@@ -46,36 +46,32 @@ def fit(run: Run) -> Stop:
             lr = run.schedule.set(step)
             run.modes.train(step)
             guard.remember()
-            loss_sum = torch.zeros((), device=run.device, dtype=run.dtype)
+            sums: dict[str, torch.Tensor] = {}
             for chunk in run.chunks:
                 batch = next(batches)
                 count_broken(run, batch)
                 seed_all(seed_for(recipe.seed, step, chunk))
-                images = normalize(batch.images.to(run.device, non_blocking=True), recipe.preprocess, run.dtype)
-                images, labels = run.mixer(images, batch.labels.to(run.device, non_blocking=True))
+                images = batch.images.to(run.device, non_blocking=True)
                 with run.shares_gradients(chunk):
-                    with autocast(run.device, recipe.precision):
-                        logits = run.net(images)
-                    loss = loss_of(logits, labels, smoothing=recipe.mix.smoothing)
-                    if run.teacher:
-                        loss = run.teacher.blend(loss, logits, images)
+                    losses = run.criterion(run.net, images, batch.targets)
+                    loss = torch.stack([*losses.values()]).sum()
                     run.scaler.scale(loss / len(run.chunks)).backward()
-                loss_sum += loss.detach() / (len(run.chunks) * ranks.world)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, zero) + value.detach() / (len(run.chunks) * ranks.world)
             run.scaler.unscale_(run.optimizer)
             norm = clip_gradients(run.model, recipe.optimizer.clip_norm or math.inf)
             requests = torch.tensor([bool(stop.signal), time.monotonic() - saved_at > 60 * recipe.run.save_minutes])
-            mean_loss, spoilt, *asked = ranks.sum([loss_sum, guard.spoilt(loss_sum, norm), *requests.to(run.device)])
-            stop_now, save_now = bool(asked[0]), bool(asked[1])
-            if not spoilt:
+            bad = guard.non_finite([*sums.values(), norm])
+            non_finite, stop_now, save_now, *means = ranks.sum([bad, *requests.to(run.device), *sums.values()])
+            if not non_finite:
                 run.scaler.step(run.optimizer)
                 if run.ema:
                     run.ema.update(run.model, step + 1)
-                counters.loss_sum += mean_loss
-                counters.loss_count += 1
+                counters.add_losses(dict(zip(sums, means, strict=True)))
             else:
-                guard.forget()
-                if not (run.scaler.is_enabled() and math.isfinite(mean_loss)):  # float16's scale is finding its value
-                    count_skipped(run, batch, images, lr=lr)
+                guard.restore()
+                if not (run.scaler.is_enabled() and math.isfinite(sum(means))):  # float16's scale is finding its value
+                    count_skipped(run, batch, lr=lr, seed=seed_for(recipe.seed, step, chunk))
             run.scaler.update()
             run.optimizer.zero_grad(set_to_none=True)
             counters.step = step + 1
@@ -86,7 +82,7 @@ def fit(run: Run) -> Stop:
             finished = counters.step == run.total_steps
             evaluate_now = counters.step % (run.steps_per_epoch * recipe.run.eval_epochs) == 0
             if evaluate_now or finished:
-                judge(run)
+                evaluate(run)
             if evaluate_now or finished or save_now or stop_now:
                 run.save()
                 saved_at = time.monotonic()
@@ -120,14 +116,15 @@ def count_broken(run: Run, batch: TrainBatch) -> None:
         )
 
 
-def count_skipped(run: Run, batch: TrainBatch, images: torch.Tensor, *, lr: float) -> None:
+def count_skipped(run: Run, batch: TrainBatch, *, lr: float, seed: int) -> None:
     """Note a step left out; raise TrainingError when they are too many."""
     counters = run.counters
     counters.skipped += 1
     run.reporter.say(f"Warning: step {counters.step + 1} is skipped: its loss or gradient is not finite.")
     if counters.skipped > run.recipe.optimizer.skip_limit:
-        with autocast(run.device, run.recipe.precision):
-            where = first_nonfinite_module(run.model, images)
+        images = batch.images.to(run.device)
+        seed_all(seed)
+        where = first_nonfinite_module(run.model, lambda: run.criterion(run.model, images, batch.targets))
         names = "\n".join(f"  {run.splits.train.name(index)}" for index in batch.indices.tolist()[:8])
         raise TrainingError(
             f"{counters.skipped} steps were not finite (optimizer.skip_limit: {run.recipe.optimizer.skip_limit}). "

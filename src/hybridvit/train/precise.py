@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybridvit.data.loader import normalize, train_loader
 from hybridvit.data.sampler import TrainSampler
-from hybridvit.runtime import autocast
+from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.train.run import Run
 
 
@@ -15,9 +15,10 @@ from hybridvit.train.run import Run
 def measure_batchnorm(run: Run) -> None:
     """Replace the judged model's running means and variances by their means over augmented, unmixed training batches.
 
-    The pictures come in the order of the epoch after the last. Source: arXiv 2105.07576, section 3.
+    Of an accumulated batch every chunk counts. The pictures come in the order of the epoch after the last.
+    Source: arXiv 2105.07576, section 3.
     """
-    model, recipe = run.judged, run.recipe
+    model, recipe = run.evaluated, run.recipe
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     epochs = -(-recipe.batchnorm.precise_batches // run.steps_per_epoch)
@@ -32,8 +33,9 @@ def measure_batchnorm(run: Run) -> None:
     loader = train_loader(
         run.splits.train,
         sampler,
-        preprocess=recipe.preprocess,
-        augment=recipe.augment,
+        transform=run.task.train_transform(recipe),
+        collate=run.task.collate,
+        channels=recipe.preprocess.in_chans,
         max_pixels=recipe.data.max_pixels,
         workers=recipe.run.workers,
     )
@@ -42,9 +44,9 @@ def measure_batchnorm(run: Run) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean
         norm.train()
-    for batch in itertools.islice(loader, recipe.batchnorm.precise_batches):
+    for batch in itertools.islice(loader, recipe.batchnorm.precise_batches * recipe.global_batch // run.device_batch):
         with autocast(run.device, recipe.precision):
-            model(normalize(batch.images.to(run.device), recipe.preprocess, run.dtype))
+            model(normalize(batch.images.to(run.device), recipe.preprocess, weights_dtype(recipe.precision)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()

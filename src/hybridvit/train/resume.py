@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
-from hybridvit.config import Recipe
+from hybridvit.config import Recipe, recipe_from_dict
 from hybridvit.data.source import Splits
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.train.ema import Ema
@@ -57,7 +57,8 @@ def check_same_run(saved: dict[str, Any], recipe: Recipe, splits: Splits, *, dev
     Raises:
         ConfigError: every difference that changes what is computed.
     """
-    old, new = _flat(saved["recipe"]), _flat(recipe.to_dict())
+    began = recipe_from_dict(saved["recipe"], source=f"The recipe saved in {out}")  # of an older version, perhaps
+    old, new = _flat(began.to_dict()), _flat(recipe.to_dict())
     old["device_batch"], new["device_batch"] = saved["device_batch"], device_batch
     changed = [
         f"  {key}: {old.get(key)!r} when it began, now {new.get(key)!r}"

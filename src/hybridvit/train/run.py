@@ -15,19 +15,19 @@ from torch.utils.data import DataLoader
 from hybridvit.config import Recipe
 from hybridvit.data.source import Splits
 from hybridvit.runtime import Ranks
+from hybridvit.tasks.task import Criterion, Task
 from hybridvit.train.ema import Ema
-from hybridvit.train.mix import Mixer
 from hybridvit.train.modes import Modes
 from hybridvit.train.optim import Schedule
 from hybridvit.train.progress import Reporter
 from hybridvit.train.shard import is_sharded, save_shards
 from hybridvit.train.state import Counters, save_state
-from hybridvit.train.teacher import Teacher
 
 
 @dataclass
 class Run:
     recipe: Recipe
+    task: Task
     splits: Splits
     out: Path
     device: torch.device
@@ -36,12 +36,11 @@ class Run:
     net: nn.Module
     """The model as it is called: compiled, or wrapped to share gradients."""
     modes: Modes
-    teacher: Teacher | None
+    criterion: Criterion
     optimizer: Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
     ema: Ema | None
-    mixer: Mixer
     loader: DataLoader[Any]
     counters: Counters
     reporter: Reporter
@@ -59,12 +58,7 @@ class Run:
         return self.schedule.epochs * self.steps_per_epoch
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the pictures: float64 where the weights are, else float32 (autocast lowers it where that is safe)."""
-        return torch.float64 if self.recipe.precision == "float64" else torch.float32
-
-    @property
-    def judged(self) -> nn.Module:
+    def evaluated(self) -> nn.Module:
         """The model that is evaluated and exported: the average where there is one."""
         return self.ema.model if self.ema else self.model
 
@@ -81,8 +75,9 @@ class Run:
         """Write the mean loss since the last call."""
         counters = self.counters
         mean = counters.loss_sum / counters.loss_count if counters.loss_count else None
-        line = {"step": counters.step, "loss": mean, "lr": lr, "grad_norm": grad_norm}
-        counters.loss_sum, counters.loss_count = 0.0, 0
+        parts = {name: total / counters.loss_count for name, total in counters.loss_parts.items()}
+        line = {"step": counters.step, "loss": mean, **parts, "lr": lr, "grad_norm": grad_norm}
+        counters.loss_sum, counters.loss_parts, counters.loss_count = 0.0, {}, 0
         counters.metrics_bytes = self.reporter.record(line)
 
     def state(self) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from hybridvit.data.loader import train_loader
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.data.source import Splits
 from hybridvit.errors import ConfigError, TrainingError
-from hybridvit.models import catalog
-from hybridvit.runtime import ALONE, DTYPES, Ranks, seed_for
+from hybridvit.runtime import ALONE, Ranks, seed_for, weights_dtype
+from hybridvit.tasks import find_task
 from hybridvit.train.ema import Ema
 from hybridvit.train.initial import start_from
-from hybridvit.train.mix import Mixer
 from hybridvit.train.modes import Modes, freeze
 from hybridvit.train.optim import Schedule, create_optimizer
 from hybridvit.train.progress import Reporter
@@ -28,7 +27,6 @@ from hybridvit.train.run import Run
 from hybridvit.train.shard import is_sharded, shard
 from hybridvit.train.sinks import open_sinks
 from hybridvit.train.state import Counters, list_states, load_newest_state, sweep
-from hybridvit.train.teacher import Teacher
 
 INITIALISATION = -1  # stands for the epoch in seed_for
 
@@ -52,7 +50,7 @@ def prepare(
         CheckpointError: `init` or every saved state cannot be used.
         TrainingError: `out` cannot be written, is in use or too small, or holds a run that was not to be resumed.
     """
-    num_classes = len(splits.train.class_names)
+    task, num_classes = find_task(recipe.task), len(splits.train.class_names)
     device_batch = _device_batch(recipe, ranks)
     reporter = Reporter(out if ranks.is_first else None, console if ranks.is_first else None)
     with ExitStack() as on_error:
@@ -103,6 +101,7 @@ def prepare(
         net = _net(model, device, ranks)
         run = Run(
             recipe=recipe,
+            task=task,
             splits=splits,
             out=out,
             device=device,
@@ -114,19 +113,23 @@ def prepare(
                 drop_path_warmup_steps=recipe.model.drop_path_warmup_epochs * steps_per_epoch,
                 to_compile=net if recipe.run.compile else None,
             ),
-            teacher=Teacher(recipe.distill, preprocess=recipe.preprocess, num_classes=num_classes, device=device)
-            if recipe.distill.teacher
-            else None,
+            criterion=task.criterion(
+                recipe,
+                num_classes=num_classes,
+                device=device,
+                device_batch=device_batch,
+                steps=schedule.epochs * steps_per_epoch,
+            ),
             optimizer=optimizer,
             schedule=schedule,
             scaler=scaler,
             ema=ema,
-            mixer=Mixer(recipe.mix, recipe.augment, num_classes=num_classes, device_batch=device_batch, device=device),
             loader=train_loader(
                 splits.train,
                 TrainSampler(len(splits.train), epochs=schedule.epochs, first_step=counters.step, **sampler_options),
-                preprocess=recipe.preprocess,
-                augment=recipe.augment,
+                transform=task.train_transform(recipe),
+                collate=task.collate,
+                channels=recipe.preprocess.in_chans,
                 max_pixels=recipe.data.max_pixels,
                 workers=recipe.run.workers,
                 pin_memory=device.type == "cuda",
@@ -148,20 +151,10 @@ def build_model(recipe: Recipe, *, num_classes: int) -> nn.Module:
     Raises:
         ConfigError: no such model, or it does not take one of model.args.
     """
-    section = recipe.model
-    options: dict[str, Any] = {} if section.drop_rate is None else {"drop_rate": section.drop_rate}
     torch.manual_seed(seed_for(recipe.seed, INITIALISATION))
-    model: Any = catalog.create(
-        section.name,
-        num_classes=num_classes,
-        in_chans=recipe.preprocess.in_chans,
-        img_size=recipe.preprocess.image_size,
-        drop_path_rate=section.drop_path_rate,
-        **options,
-        **section.args,
-    )
-    model.set_grad_checkpointing(section.grad_checkpointing)
-    return model.to(dtype=DTYPES["float64" if recipe.precision == "float64" else "float32"])
+    model: Any = find_task(recipe.task).create_model(recipe, num_classes=num_classes)
+    model.set_grad_checkpointing(recipe.model.grad_checkpointing)
+    return model.to(dtype=weights_dtype(recipe.precision))
 
 
 def describe(recipe: Recipe, *, num_images: int | None = None) -> str:

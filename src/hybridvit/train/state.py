@@ -9,7 +9,7 @@ no state: they are functions of the step.
 import hashlib
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Counters:
     loss_sum: float = 0.0
     """Since the last line of metrics; so is loss_count."""
     loss_count: int = 0
+    loss_parts: dict[str, float] = field(default_factory=dict)
+    """The same by name, where a task has several losses."""
     skipped: int = 0
     """Steps left out because the loss or a gradient was not finite."""
     broken: set[int] = field(default_factory=set)
@@ -43,6 +45,13 @@ class Counters:
     """Metrics of the best evaluation."""
     metrics_bytes: int = 0
     """Length of metrics.jsonl; what lies beyond is dropped on resume."""
+
+    def add_losses(self, losses: Mapping[str, float]) -> None:
+        """Count a step's losses, by name."""
+        self.loss_sum += sum(losses.values())
+        self.loss_count += 1
+        if len(losses) > 1:
+            self.loss_parts = {name: self.loss_parts.get(name, 0.0) + value for name, value in losses.items()}
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"broken": sorted(self.broken)}

@@ -26,6 +26,8 @@ from hybridvit.weights import containers
 
 FORMAT = 1
 HEADER_KEY = "hybridvit"
+CLASSIFICATION = "classification"
+"""The task of files that name none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Checkpoint:
     # where foreign weights came from: source, file, sha256
     metrics: dict[str, Any] | None
     state: dict[str, torch.Tensor]
+    task: str = CLASSIFICATION
 
 
 def save(
@@ -57,11 +60,12 @@ def save(
     recipe: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    task: str | None = None,
 ) -> None:
     """Write a model and all that belongs to it to one .safetensors file.
 
     Atomic: the file appears complete or not at all, even when the machine stops in between.
-    Class names and preprocessing default to those the model carries (a model from load() carries both).
+    Class names, preprocessing and task default to those the model carries (a model from load() carries them).
 
     Raises: CheckpointError when the names do not count as many as the classes, or the folder cannot be written.
     """
@@ -82,6 +86,9 @@ def save(
         "origin": origin,
         "metrics": metrics,
     }
+    task = task or getattr(model, "task", CLASSIFICATION)
+    if task != CLASSIFICATION:  # whose files stay as they always were
+        header["task"] = task
     # Channels-last weights are stored in plain order.
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
@@ -119,7 +126,7 @@ def read(path: str | Path) -> Checkpoint:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
     """Build the model a checkpoint describes, with its weights, in eval mode.
 
-    The model also carries pretrained_cfg (timm's dictionary), label_names and preprocess.
+    The model also carries pretrained_cfg (timm's dictionary), label_names, preprocess and task.
 
     Raises: CheckpointError as read() does, and when the architecture is unknown or tensors do not fit (all are listed).
     """
@@ -150,6 +157,7 @@ def build(checkpoint: Checkpoint, *, name: str) -> nn.Module:
     }
     model.label_names = checkpoint.label_names
     model.preprocess = checkpoint.preprocess
+    model.task = checkpoint.task
     return model.eval()
 
 
@@ -214,6 +222,7 @@ def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor]) -> Check
         origin=config.get("origin"),
         metrics=config.get("metrics"),
         state=state,
+        task=config.get("task", CLASSIFICATION),
     )
 
 

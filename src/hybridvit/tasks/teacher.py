@@ -30,6 +30,10 @@ class Teacher:
                 f"distill.teacher {section.teacher} knows {self.model.num_classes} classes, this run {num_classes}."
             )
         own = Preprocess.from_pretrained_cfg(self.model.pretrained_cfg)  # type: ignore[arg-type]
+        if own.in_chans != preprocess.in_chans:
+            raise ConfigError(
+                f"distill.teacher {section.teacher} sees pictures of {own.in_chans} channels, this run {preprocess.in_chans}."
+            )
         self.size = own.image_size if own.image_size != preprocess.image_size else None
         column = (1, -1, 1, 1)
         self.scale = (torch.tensor(preprocess.std) / torch.tensor(own.std)).view(column).to(device)
@@ -42,8 +46,9 @@ class Teacher:
             x_BCHW = x_BCHW * self.scale + self.shift
             if self.size:
                 x_BCHW = F.interpolate(x_BCHW, self.size, mode="bilinear", antialias=True)
-            teacher_BK = self.model(x_BCHW).float()
-        logits_BK, t = logits_BK.float(), self.section.temperature
+            teacher_BK = self.model(x_BCHW.to(self.scale.dtype))
+        dtype = torch.promote_types(logits_BK.dtype, torch.float32)
+        logits_BK, teacher_BK, t = logits_BK.to(dtype), teacher_BK.to(dtype), self.section.temperature
         if self.section.kind == "hard":
             taught = F.cross_entropy(logits_BK, teacher_BK.argmax(dim=1))
         else:
