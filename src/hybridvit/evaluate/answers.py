@@ -12,6 +12,7 @@ from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.opening import open_test
 from hybridvit.data.source import Source
+from hybridvit.data.transforms import WithoutFrame
 from hybridvit.evaluate.classes import Relabelled, align
 from hybridvit.evaluate.imagenet import (
     ALEXNET_ERRORS,
@@ -121,7 +122,9 @@ def answers(
 ) -> tuple[Source, Result]:
     """What a model says about pictures, and these with the model's class numbers. `names`: of the model, of the data."""
     source = align(found, model.label_names, num_classes=model.num_classes, model_name=names[0], data_name=names[1])
-    several = view_transform(model.preprocess, crops=crops, flip=flip) if crops != 1 or flip else None
+    several = None
+    if crops != 1 or flip:
+        several = WithoutFrame(view_transform(model.preprocess, crops=crops, flip=flip))
     loader = eval_loader(source, preprocess=model.preprocess, transform=several, batch_size=batch_size, workers=workers)
     result = evaluate(model, loader, on_batch=lambda done: on_batch(done, len(source)))
     if isinstance(source, Relabelled) and len(source.places) < model.num_classes:
