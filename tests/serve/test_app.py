@@ -85,7 +85,13 @@ def huge_png() -> bytes:
     ("words", "body", "status", "kind", "reason"),
     [
         ("predict", b"no picture", 422, "DataError", "The upload cannot be read as a picture"),
-        ("predict", b"", 422, "DataError", "cannot be read as a picture"),
+        (
+            "predict",
+            b"",
+            422,
+            "DataError",
+            "cannot be read as a picture: the body is empty; send the picture's own bytes",
+        ),
         ("predict", huge_png(), 422, "DataError", "9000 x 9000 pixels, the limit is 1000000"),
         ("predict", bytes(300_001), 413, "TooLargeError", "300001 bytes, the limit is 300000. Send a smaller file."),
         ("predict?model=dog", None, 422, "ConfigError", "There is no model 'dog'. Choose one of cvt."),

@@ -1,10 +1,12 @@
 """The server: a page for people, JSON for programs, described by /openapi.json.
 
-Pictures come as the body of a POST, as they are in the file:
+Pictures come as the body of a POST, as they are in the file, or as the one file of a form:
 
     curl --data-binary @cat.jpg http://127.0.0.1:8000/api/predict
+    curl -F file=@cat.jpg http://127.0.0.1:8000/api/predict
 
-All models run on one thread, in batches; pictures are decoded beside it. Errors are JSON: {"error": kind, "reason": sentence}.
+All models run on one thread, in batches; pictures are decoded beside it. What is held at once is bounded (Limits).
+Errors are JSON: {"error": kind, "reason": sentence}.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import base64
 import io
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -21,10 +23,11 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from torch import nn
 
 from hybridvit import __version__
@@ -35,8 +38,9 @@ from hybridvit.attribution.explanation import Method
 from hybridvit.attribution.geometry import View, view
 from hybridvit.attribution.record import sites
 from hybridvit.data.decode import decode
-from hybridvit.errors import ConfigError, HybridVitError
-from hybridvit.serve.batching import Batcher, BusyError
+from hybridvit.errors import ConfigError, DataError, HybridVitError
+from hybridvit.serve.batching import Batcher
+from hybridvit.serve.uploads import Budget, BusyError, TooLargeError, TooSlowError, received, what_came
 
 LAYER_SIDE = 512
 """Longest side, in pixels, of the maps that are sent."""
@@ -50,7 +54,13 @@ class Limits:
     """Of one picture, by its header, before it is decoded."""
     max_batch: int = 32
     max_waiting: int = 256
-    """Pictures in the queue of a model; more are turned away."""
+    """Requests of a model that wait for a decoder or for the model; more are turned away."""
+    max_held: int = 256_000_000
+    """Bytes of all uploads together that are being received or wait for a decoder; more are turned away."""
+    max_decoding: int = 2
+    """Pictures that are decoded, or that maps are made for, at a time: so many times max_pixels are in memory at most."""
+    max_seconds: float = 60
+    """Of one upload, from its first byte to its last."""
     hosts: frozenset[str] | None = frozenset({"127.0.0.1", "localhost", "[::1]"})
     """Names under which the server may be addressed; None: any. Keeps other sites' pages, let in by a forged name, out."""
 
@@ -100,14 +110,20 @@ class Problem(BaseModel):
     reason: str = Field(description="what was found, what was expected, what to do")
 
 
-class TooLargeError(HybridVitError):
-    """An upload has more bytes than allowed."""
-
-
-STATUS = {TooLargeError: 413, BusyError: 503}
-_BODY = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}}
+STATUS = {TooSlowError: 408, TooLargeError: 413, BusyError: 503}
+_BINARY = {"type": "string", "format": "binary"}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": _BINARY},
+            "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _BINARY}}},
+        },
+    }
+}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "addressed by a foreign host name"},
+    408: {"model": Problem, "description": "the upload took too long"},
     413: {"model": Problem, "description": "too many bytes"},
     422: {"model": Problem, "description": "no picture, too many pixels, or an option that the model does not have"},
     503: {"model": Problem, "description": "too many requests wait"},
@@ -142,12 +158,21 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
             raise ConfigError(f"There is no model {model!r}. Choose one of {', '.join(models)}.")
         return model or next(iter(models))
 
-    async def upload(request: Request, name: Annotated[str, Depends(choose)]) -> View:
-        data = await _read(request, limits.max_bytes)
-        return await asyncio.to_thread(_decode, data, models[name], limits.max_pixels)
+    budget = Budget(limits.max_held)
+    decoding = asyncio.Semaphore(limits.max_decoding)
+
+    def receiving(request: Request) -> AbstractAsyncContextManager[bytes]:
+        return received(request, budget, max_bytes=limits.max_bytes, max_seconds=limits.max_seconds)
+
+    async def decoded(request: Request, data: bytes, name: str) -> View:
+        if await request.is_disconnected():
+            raise ClientDisconnect
+        try:
+            return await asyncio.to_thread(_decode, data, models[name], limits.max_pixels)
+        except DataError as error:
+            raise what_came(data, request.headers.get("content-type", "")) or error from None
 
     Name = Annotated[str, Depends(choose)]
-    Upload = Annotated[View, Depends(upload)]
     Top = Annotated[int, Query(ge=1, le=1000, description="how many classes")]
 
     app = FastAPI(
@@ -176,16 +201,23 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
         return [_card(name, model) for name, model in models.items()]
 
     @app.post("/api/predict", responses=_PROBLEMS, openapi_extra=_BODY)
-    async def predict(name: Name, picture: Upload, top: Top = 5) -> Prediction:
+    async def predict(request: Request, name: Name, top: Top = 5) -> Prediction:
         """The most probable classes of a picture."""
-        logits = await batchers[name].logits(picture.input_1CHW)
+        with ExitStack() as until_answered:
+            async with receiving(request) as data:
+                until_answered.enter_context(batchers[name].place())
+                async with decoding:
+                    seen = await decoded(request, data, name)
+            size, input_1CHW = seen.size, seen.input_1CHW
+            del seen, data  # the picture's pixels do not wait
+            logits = await batchers[name].logits(input_1CHW)
         probabilities = logits.double().softmax(dim=0).numpy()
-        return Prediction(**_prediction(name, models[name], picture, probabilities, top))
+        return Prediction(**_prediction(name, models[name], size, probabilities, top))
 
     @app.post("/api/explain", responses=_PROBLEMS, openapi_extra=_BODY)
     async def explain(
+        request: Request,
         name: Name,
-        picture: Upload,
         method: Method = "attention",
         x: Annotated[float | None, Query(description="a point of the picture, in pixels: show what it reads")] = None,
         y: float | None = None,
@@ -198,23 +230,18 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
         """What the model looks at in a picture, as a layer to put upon it."""
         if (x is None) != (y is None):
             raise ConfigError("A point has two coordinates: give both x and y, or neither.")
-        work = partial(
-            explain_picture,
-            models[name],
-            picture,
-            method=method,
-            query=None if x is None or y is None else (x, y),
-            stage=stage,
-            block=block,
-            head=head,
-            label=label,
-        )
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(executor, work)
-        what, layer = await asyncio.to_thread(_layer, found.sized(min(LAYER_SIDE, max(picture.size))))
-        rows, columns = picture.seen
+        options: dict[str, Any] = {"stage": stage, "block": block, "head": head, "label": label}
+        options["query"] = None if x is None or y is None else (x, y)
+        async with receiving(request) as data:
+            with batchers[name].place():
+                async with batchers[name].turn:
+                    seen = await decoded(request, data, name)
+                    work = partial(explain_picture, models[name], seen, method=method, **options)
+                    found = await asyncio.get_running_loop().run_in_executor(executor, work)
+                    what, layer = await asyncio.to_thread(_layer, found.sized(min(LAYER_SIDE, max(seen.picture.size))))
+        rows, columns = seen.seen
         return Map(
-            **_prediction(name, models[name], picture, found.probabilities, top),
+            **_prediction(name, models[name], seen.size, found.probabilities, top),
             title=found.title,
             unit=what.unit,
             low=what.low,
@@ -223,6 +250,10 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
             layer=layer,
             seen=(columns.start, rows.start, columns.stop, rows.stop),
         )
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it; without it a traceback would be written
 
     @app.exception_handler(HybridVitError)
     async def user_error(_: Request, error: HybridVitError) -> JSONResponse:
@@ -244,18 +275,6 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
     return app
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """The body. What is over the limit is received but not kept, so that the sender hears why."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= max_bytes:
-            parts.append(part)
-    if size > max_bytes:
-        raise TooLargeError(f"The upload has {size} bytes, the limit is {max_bytes}. Send a smaller file.")
-    return b"".join(parts)
-
-
 def _decode(data: bytes, model: nn.Module, max_pixels: int) -> View:
     preprocess = preprocess_of(model)
     return view(decode(data, name="The upload", channels=preprocess.in_chans, max_pixels=max_pixels), preprocess)
@@ -268,13 +287,15 @@ def _layer(found: Any) -> tuple[Any, str]:
     return what, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _prediction(name: str, model: nn.Module, picture: View, probabilities: np.ndarray, top: int) -> dict[str, Any]:
+def _prediction(
+    name: str, model: nn.Module, size: tuple[int, int], probabilities: np.ndarray, top: int
+) -> dict[str, Any]:
     labels = names_of(model, len(probabilities))
     order = np.argsort(-probabilities, kind="stable")[:top]
     return {
         "model": name,
-        "width": picture.picture.width,
-        "height": picture.picture.height,
+        "width": size[1],
+        "height": size[0],
         "top": [Guess(index=int(k), label=labels[k], probability=float(probabilities[k])) for k in order],
     }
 

@@ -1,27 +1,26 @@
 """Requests become batches: whatever waits when the model is free is run together.
 
 Nobody waits for a batch to fill. While the model is busy requests pile up, so batches grow with the load and are single pictures
-without it.
+without it. Other work of a model (explaining) is done one piece at a time between batches, and so is the work of other models.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from hybridvit.errors import HybridVitError
-
-
-class BusyError(HybridVitError):
-    """More requests wait than the server takes on."""
+from hybridvit.serve.uploads import BusyError
 
 
 class Batcher:
     """Awaitable logits of single pictures, computed in batches on `executor`.
 
-    The executor must have one thread: models are not run concurrently. All calls come from one event loop.
+    The executor must have one thread: models are not run concurrently. It is handed one batch and one other piece of work of
+    each model at a time, first come, first served: so nobody waits longer for one model because another is asked more.
+    All calls come from one event loop.
     """
 
     def __init__(self, model: nn.Module, executor: Executor, *, max_batch: int, max_waiting: int) -> None:
@@ -29,19 +28,26 @@ class Batcher:
         self.executor = executor
         self.max_batch = max_batch
         self.max_waiting = max_waiting
-        self.batch_sizes: list[int] = []
-        """Of all batches so far."""
+        self.num_waiting = 0
+        """Pictures that have been let in and not answered."""
+        self.turn = asyncio.Lock()
+        """To be held for other work on the executor: one piece of it at a time."""
         self._waiting: list[tuple[Tensor, asyncio.Future[Tensor]]] = []
         self._running: asyncio.Task[None] | None = None
 
-    @property
-    def num_waiting(self) -> int:
-        return len(self._waiting)
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, from before a picture is decoded until it is answered. Raises: BusyError."""
+        if self.num_waiting >= self.max_waiting:
+            raise BusyError(f"{self.num_waiting} pictures are waiting already. Try again in a moment.")
+        self.num_waiting += 1
+        try:
+            yield
+        finally:
+            self.num_waiting -= 1
 
     async def logits(self, x_1CHW: Tensor) -> Tensor:
-        """Shape: (1, C, H, W) -> (K). Raises: BusyError when too many wait already; whatever the model raises."""
-        if len(self._waiting) >= self.max_waiting:
-            raise BusyError(f"{len(self._waiting)} pictures are waiting already. Try again in a moment.")
+        """Shape: (1, C, H, W) -> (K). Raises: whatever the model raises."""
         future: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
         self._waiting.append((x_1CHW, future))
         if self._running is None or self._running.done():
@@ -60,7 +66,6 @@ class Batcher:
             except Exception as error:  # the model's own; every request of the batch is told
                 _settle(wanted, lambda future, _, error=error: future.set_exception(error), [None] * len(wanted))
                 continue
-            self.batch_sizes.append(len(wanted))
             _settle(wanted, lambda future, answer: future.set_result(answer), list(answers))
 
 

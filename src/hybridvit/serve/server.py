@@ -1,5 +1,6 @@
 """Checkpoints behind an address, until Ctrl-C or SIGTERM."""
 
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,9 @@ from hybridvit.runtime import pick_device
 from hybridvit.serve.app import Limits, create_app
 from hybridvit.weights import checkpoint
 
+MOST_CONNECTIONS = 1000
+SECONDS_TO_END = 30
+"""After SIGTERM or Ctrl-C: for requests that were taken, before connections are cut."""
 OURSELVES = ("127.0.0.1", "localhost", "::1")
 
 
@@ -46,5 +50,12 @@ def serve(
         raise ConfigError(f"Cannot listen on port {port} of {host}: {error.strerror}. Try --port 0.") from error
     with listener:
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(create_app(models, limits), log_level="warning")
+        config = uvicorn.Config(
+            create_app(models, limits),
+            log_level="warning",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=SECONDS_TO_END,
+        )
+        # uvicorn answers what it has taken, then raises the signal again: that would end us as if we had been killed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         uvicorn.Server(config).run(sockets=[listener])
