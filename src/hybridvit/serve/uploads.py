@@ -97,9 +97,8 @@ async def _picture_in(body: bytes, headers: Headers) -> bytes:
     pictures = [await field.read() for _, field in form.multi_items() if isinstance(field, UploadFile)]
     await form.close()
     if len(pictures) != 1:
-        raise _no_picture(
-            f"the form has {len(pictures)} files (its fields: {', '.join(name for name, _ in form.multi_items())[:80] or 'none'})"
-        )
+        names = ", ".join(name for name, _ in form.multi_items())
+        raise _no_picture(f"the form has {len(pictures)} files (its fields: {names[:80] or 'none'})")
     return pictures[0]
 
 
