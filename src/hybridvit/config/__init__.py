@@ -17,6 +17,7 @@ from hybridvit.config.recipe import (
     RunSection,
     ScheduleSection,
 )
+from hybridvit.config.segmentation import SegmentationRecipe
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -37,6 +38,7 @@ __all__ = [
     "Recipe",
     "RunSection",
     "ScheduleSection",
+    "SegmentationRecipe",
     "load_recipe",
     "recipe_from_dict",
     "recipe_names",

@@ -7,11 +7,12 @@ from typing import Any
 
 from hybridvit.config.classification import ClassificationRecipe
 from hybridvit.config.recipe import Recipe
+from hybridvit.config.segmentation import SegmentationRecipe
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, known_keys, parse_yaml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-RECIPE_TYPES: dict[str, type[Recipe]] = {"classification": ClassificationRecipe}
+RECIPE_TYPES: dict[str, type[Recipe]] = {"classification": ClassificationRecipe, "segmentation": SegmentationRecipe}
 """By task; hybridvit.tasks has a module of the same name."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from hybridvit.data.decode import MAX_PIXELS, ORIENTATION
@@ -43,6 +44,11 @@ class Classes:
 def ignore_value(num_classes: int) -> int:
     """The value that stands for no class among so many classes."""
     return IGNORE if num_classes <= IGNORE else IGNORE_16_BIT
+
+
+def ignored_in(numbers: torch.Tensor) -> int:
+    """The same, of numbers of classes as to_classes stores them."""
+    return IGNORE if numbers.dtype == torch.uint8 else IGNORE_16_BIT
 
 
 def read_values(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -25,7 +25,8 @@ class Head:
     num_classes: int
     """Of the data set that the papers use."""
     preprocess: Preprocess
-    """What the papers train and evaluate with: the short side, and the most of the long one."""
+    """What the papers train and evaluate with. image_size: of detection, the short side and the most of the long one; of
+    segmentation, rows and columns of the crop."""
     small_preprocess: Preprocess
     small_args: dict[str, Any] = field(default_factory=dict)
     """For the nanos, and small pictures."""
@@ -58,16 +59,16 @@ HEADS = {
         task="segmentation",
         model="hybridvit.models.heads.semantic_fpn:semantic_fpn",
         num_classes=150,
-        preprocess=_long_to(512, 2048),
-        small_preprocess=_long_to(64, 256),
+        preprocess=_long_to(512, 512),
+        small_preprocess=_long_to(64, 64),
         small_args={"pyramid_width": 64, "width": 64},
     ),
     "upernet": Head(
         task="segmentation",
         model="hybridvit.models.heads.upernet:upernet",
         num_classes=150,
-        preprocess=_long_to(512, 2048),
-        small_preprocess=_long_to(64, 256),
+        preprocess=_long_to(512, 512),
+        small_preprocess=_long_to(64, 64),
         small_args={"width": 64, "auxiliary_width": 32},
     ),
 }

@@ -59,6 +59,34 @@ def resize(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x_BCHW, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+BAND = 2**24
+"""Logits that are computed at a time."""
+
+
+def classes_at(logits_KHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """The class of the highest logit, after resizing as `resize` does, some rows at a time: in bounded memory for any size.
+
+    -1 everywhere where a logit is not finite. Shape: (K, H, W) -> size, int64.
+    """
+    if not logits_KHW.isfinite().all():
+        return torch.full(size, -1, device=logits_KHW.device)
+    num_classes, height, _ = logits_KHW.shape
+    rows, columns = size
+    band = max(1, BAND // (num_classes * columns))
+    parts = []
+    for top in range(0, rows, band):
+        places = (
+            torch.arange(top, min(top + band, rows), device=logits_KHW.device, dtype=torch.float64) + 0.5
+        ) * height / rows - 0.5
+        above = places.clamp(min=0).floor()
+        share = (places.clamp(min=0) - above)[:, None].to(logits_KHW.dtype)
+        above = above.long()
+        below = (above + 1).clamp(max=height - 1)
+        rows_KRW = torch.lerp(logits_KHW[:, above], logits_KHW[:, below], share)
+        parts.append(resize(rows_KRW[None], (len(places), columns))[0].argmax(dim=0))
+    return torch.cat(parts)
+
+
 def classifier(width: int, num_classes: int) -> nn.Conv2d:
     """The last layer of every head. Source: mmsegmentation, BaseDecodeHead, conv_seg."""
     layer = nn.Conv2d(width, num_classes, 1)
