@@ -15,7 +15,7 @@ from PIL import Image
 
 from hybridvit.data.ahead import ahead
 from hybridvit.data.loader import eval_loader
-from hybridvit.data.loose import open_loose
+from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.deploy import bench, engines
 from hybridvit.evaluate import run
 from hybridvit.evaluate.run import evaluate
@@ -33,7 +33,7 @@ with tempfile.TemporaryDirectory() as folder:
         data = io.BytesIO()
         coarse.resize((512, 384), Image.Resampling.BICUBIC).save(data, "JPEG", quality=90)
         (Path(folder) / f"{number:03}.jpg").write_bytes(data.getvalue())
-    loader = eval_loader(open_loose([folder]), preprocess=preprocess, batch_size=BATCH)
+    loader = eval_loader(open_unlabelled([folder]), preprocess=preprocess, batch_size=BATCH)
     for engine_name in ("eager", "fused", "openvino"):
         engine = engines.build(engine_name, model, image_size=preprocess.image_size, batch_size=BATCH)
         for reading, way in (("ahead", ahead), ("in turn", iter)):

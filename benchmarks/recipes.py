@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from hybridvit.config import Recipe, load_recipe, recipe_names
-from hybridvit.data.folder import read_splits
+from hybridvit.data.opening import open_splits
 from hybridvit.models import catalog
 from hybridvit.train.loop import fit
 from hybridvit.train.setup import prepare
@@ -60,7 +60,7 @@ def write_weights(recipe: Recipe, path: Path) -> Path:
 def run_steps(name: str, data: Path, out: Path, *, steps: int, overrides: list[str]) -> dict[str, object]:
     recipe = load_recipe(name, [*overrides, "run.workers=1", "run.log_steps=1"])
     init = write_weights(recipe, out.with_suffix(".safetensors")) if "--init" in recipe.about.command else None
-    run = prepare(recipe, read_splits(data), out=out, device=torch.device("cpu"), init=init)
+    run = prepare(recipe, open_splits(data), out=out, device=torch.device("cpu"), init=init)
     times, losses = [time.perf_counter()], []
 
     def record(line: dict[str, Any]) -> int:

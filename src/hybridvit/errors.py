@@ -1,5 +1,7 @@
 """The errors a user can meet. Each message says what was read, what was expected and what to do next."""
 
+from collections.abc import Collection
+
 
 class HybridVitError(ValueError):
     """Base of all errors that a user can cause and mend. The command line prints it without a traceback."""
@@ -23,3 +25,9 @@ class DownloadError(HybridVitError):
 
 class TrainingError(HybridVitError):
     """Training cannot go on: non-finite losses, an unusable data set, a full disk."""
+
+
+def some(names: Collection[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more

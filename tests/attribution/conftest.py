@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from hybridvit.config import Preprocess
 from hybridvit.data.digits import write_digits
-from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.models import catalog
 
 SIDE, SQUARE = 64, 24

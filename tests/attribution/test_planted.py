@@ -17,7 +17,7 @@ from hybridvit.attribution.geometry import view
 from hybridvit.attribution.methods import gradcam, integrated_gradients
 from hybridvit.attribution.record import sites
 from hybridvit.config import Preprocess
-from hybridvit.data.folder import read_folder
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.models import catalog
 
 Train = Callable[[str], nn.Module]

@@ -10,9 +10,10 @@ from PIL import Image, ImageFilter
 
 from hybridvit.data.check import DataReport, check
 from hybridvit.data.digits import write_digits
-from hybridvit.data.folder import FolderSource, read_folder
 from hybridvit.data.imagenet import descriptions, order_problem, synsets
 from hybridvit.data.opening import open_parts
+from hybridvit.data.readers.files import FileSource
+from hybridvit.data.readers.folder import Folder, read_folder
 
 
 def scene(seed: int) -> Image.Image:
@@ -157,6 +158,6 @@ def test_the_order_of_imagenets_classes_is_known_by_synset_word_or_number() -> N
 
 def test_a_thousand_numbered_folders_in_the_wrong_order_are_a_problem(tmp_path: Path) -> None:
     scene(0).save(tmp_path / "x.png")
-    source = FolderSource(tmp_path, sorted(str(k) for k in range(1000)), ["x.png"], [0])
+    source = FileSource(Folder(tmp_path), ["x.png"], class_names=sorted(map(str, range(1000))), labels=[0])
     (problem,) = check({"": source}).problems
     assert "not where ImageNet's models have them" in problem

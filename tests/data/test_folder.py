@@ -1,4 +1,4 @@
-"""data/folder.py: class folders, and what is said when they are not as they should be."""
+"""data/readers/folder.py: class folders, and what is said when they are not as they should be."""
 
 import shutil
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from hybridvit.data.folder import read_folder, read_splits
+from hybridvit.data.opening import open_splits
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
 
 MakePictures = Callable[..., Path]
@@ -25,7 +26,7 @@ def test_pictures_and_labels_are_those_of_torchvisions_image_folder(make_picture
 def test_test_may_be_called_val(make_pictures: MakePictures) -> None:
     root = make_pictures()
     (root / "test").rename(root / "val")
-    splits = read_splits(root)
+    splits = open_splits(root)
     assert len(splits.train) == 36
     assert len(splits.test) == 18
 
@@ -42,21 +43,21 @@ def test_an_empty_class_is_named_with_the_way_out(make_pictures: MakePictures) -
     root = make_pictures()
     (root / "train" / "empty").mkdir()
     with pytest.raises(DataError, match=r"train has class folders without pictures: empty\. Remove these folders"):
-        read_splits(root)
+        open_splits(root)
 
 
 def test_differing_classes_are_listed_from_both_sides(make_pictures: MakePictures) -> None:
     root = make_pictures()
     (root / "test" / "c").rename(root / "test" / "d")
-    with pytest.raises(DataError, match=r"classes of train and test differ.*only in train: c; only in test: d"):
-        read_splits(root)
+    with pytest.raises(DataError, match=r"the classes of its parts differ.*only in train: c; only in the other: d"):
+        open_splits(root)
 
 
 def test_no_pictures_at_all_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "test" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no pictures"):
-        read_splits(tmp_path)
+        open_splits(tmp_path)
 
 
 def test_pictures_outside_class_folders_are_explained(make_pictures: MakePictures) -> None:
@@ -66,20 +67,20 @@ def test_pictures_outside_class_folders_are_explained(make_pictures: MakePicture
 
 def test_a_missing_split_is_explained(make_pictures: MakePictures, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
-        read_splits(tmp_path / "nowhere")
+        open_splits(tmp_path / "nowhere")
     root = make_pictures()
     (root / "test").rename(root / "other")
-    with pytest.raises(DataError, match="has no folder test or val"):
-        read_splits(root)
+    with pytest.raises(DataError, match=r"has the parts train\. Expected train, and exactly one of test"):
+        open_splits(root)
 
 
 def test_two_test_folders_are_refused(make_pictures: MakePictures) -> None:
     root = make_pictures()
     shutil.copytree(root / "test", root / "val")
-    with pytest.raises(DataError, match="has test and val"):
-        read_splits(root)
+    with pytest.raises(DataError, match="has the parts train, test, val"):
+        open_splits(root)
 
 
 def test_a_single_class_is_refused(make_pictures: MakePictures) -> None:
     with pytest.raises(DataError, match=r"has one class \(a\)"):
-        read_splits(make_pictures(classes=("a",)))
+        open_splits(make_pictures(classes=("a",)))

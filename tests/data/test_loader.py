@@ -10,8 +10,8 @@ import torch
 
 from hybridvit.config import AugmentSection, Preprocess
 from hybridvit.data.decode import decode
-from hybridvit.data.folder import read_splits
 from hybridvit.data.loader import EvalBatch, TrainBatch, eval_loader, normalize, train_loader
+from hybridvit.data.opening import open_splits
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.data.transforms import KeepingTarget, eval_transform, train_transform
 from hybridvit.errors import DataError
@@ -26,7 +26,7 @@ TRANSFORM = KeepingTarget(train_transform(PREPROCESS, AUGMENT))
 
 
 def train_batches(root: Path, *, workers: int = 0, first_step: int = 0) -> list[TrainBatch]:
-    source = read_splits(root).train
+    source = open_splits(root).train
     sampler = TrainSampler(
         len(source), global_batch=8, device_batch=4, epochs=6, seed=1, first_step=first_step, repeats=2
     )
@@ -44,7 +44,7 @@ def test_batches_are_the_same_at_any_number_of_workers_and_from_any_step(make_pi
 
 
 def test_a_picture_is_the_same_in_batches_of_any_size(make_pictures: MakePictures) -> None:
-    source = read_splits(make_pictures()).train
+    source = open_splits(make_pictures()).train
     seen: list[dict[int, torch.Tensor]] = []
     for device_batch in (1, 4, 8):
         sampler = TrainSampler(len(source), global_batch=8, device_batch=device_batch, epochs=1, seed=1)
@@ -94,7 +94,7 @@ def test_evaluation_sees_every_picture_once_and_leaves_the_broken_out(
 ) -> None:
     root = make_pictures()
     (root / "test" / "a" / "005.png").write_bytes(b"no picture")
-    source = read_splits(root).test
+    source = open_splits(root).test
     batches: list[EvalBatch] = list(eval_loader(source, preprocess=PREPROCESS, batch_size=5, workers=workers))
     assert [index for batch in batches for index in batch.indices.tolist()] == [i for i in range(18) if i != 5]
     assert [index for batch in batches for index in batch.broken.tolist()] == [5]
@@ -102,7 +102,7 @@ def test_evaluation_sees_every_picture_once_and_leaves_the_broken_out(
 
 @pytest.mark.parametrize("world", [2, 4, 25])
 def test_evaluation_over_ranks_counts_every_picture_once(make_pictures: MakePictures, world: int) -> None:
-    source = read_splits(make_pictures()).test
+    source = open_splits(make_pictures()).test
     seen = [
         index
         for rank in range(world)
@@ -113,7 +113,7 @@ def test_evaluation_over_ranks_counts_every_picture_once(make_pictures: MakePict
 
 
 def test_normalize_equals_timms_evaluation_transform(make_pictures: MakePictures) -> None:
-    source = read_splits(make_pictures(size=(16, 24))).test
+    source = open_splits(make_pictures(size=(16, 24))).test
     picture = decode(source.read(0), name="x")
     whole = Preprocess(image_size=(16, 24), crop_pct=1.0, crop_mode="squash")
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None]
@@ -121,7 +121,7 @@ def test_normalize_equals_timms_evaluation_transform(make_pictures: MakePictures
 
 
 def test_grey_preprocessing_gives_one_channel(make_pictures: MakePictures) -> None:
-    source = read_splits(make_pictures()).test
+    source = open_splits(make_pictures()).test
     grey = Preprocess(image_size=(16, 24), mean=(0.5,), std=(0.5,))
     picture = decode(source.read(0), name="x", channels=grey.in_chans)
     assert train_transform(grey, AUGMENT)(picture).shape == (1, 16, 24)
@@ -129,7 +129,7 @@ def test_grey_preprocessing_gives_one_channel(make_pictures: MakePictures) -> No
 
 
 def test_without_augmentation_training_pictures_only_get_cropped(make_pictures: MakePictures) -> None:
-    source = read_splits(make_pictures(size=(16, 24))).train
+    source = open_splits(make_pictures(size=(16, 24))).train
     picture = decode(source.read(0), name="x")
     whole = AugmentSection(crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5))
     tensor = train_transform(PREPROCESS, whole)(picture)

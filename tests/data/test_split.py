@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridvit.data.folder import FolderSource, read_folder
+from hybridvit.data.readers.files import FileSource
+from hybridvit.data.readers.folder import Folder, read_folder
 from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError
 
 
-def source_of(*counts: int, root: str = "x") -> FolderSource:
+def source_of(*counts: int, root: str = "x") -> FileSource:
     paths = [f"{k}/{i}.jpg" for k, count in enumerate(counts) for i in range(count)]
     labels = [k for k, count in enumerate(counts) for _ in range(count)]
-    return FolderSource(Path(root), [str(k) for k in range(len(counts))], paths, labels)
+    return FileSource(Folder(Path(root)), paths, class_names=[str(k) for k in range(len(counts))], labels=labels)
 
 
 def test_every_picture_is_in_one_part_and_every_class_gives_its_share() -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from hybridvit.cli.main import main
 from hybridvit.config import Preprocess
-from hybridvit.data.folder import read_folder
 from hybridvit.data.imagenet import descriptions, synsets
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
 from hybridvit.evaluate.classes import align
 from hybridvit.evaluate.imagenet import (

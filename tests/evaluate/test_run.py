@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hybridvit.config import Preprocess
-from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.evaluate.run import evaluate
 
 PREPROCESS = Preprocess(image_size=(16, 24), crop_pct=1.0, crop_mode="squash")

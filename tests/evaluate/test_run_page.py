@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from hybridvit.data.folder import read_folder
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
 from hybridvit.evaluate.history import LOGITS, differences, read_run
 from hybridvit.evaluate.logits import Result, save_logits

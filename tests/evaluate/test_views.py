@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from hybridvit.config import Preprocess
-from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.transforms import WithoutFrame, eval_transform
 from hybridvit.errors import CheckpointError, ConfigError, DataError
 from hybridvit.evaluate.logits import Result

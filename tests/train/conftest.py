@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hybridvit.config import load_recipe
-from hybridvit.data.folder import read_splits
+from hybridvit.data.opening import open_splits
 from hybridvit.train.run import Run
 from hybridvit.train.setup import prepare
 
@@ -60,7 +60,7 @@ def prepare_run(make_pictures: Callable[..., Path], tmp_path: Path) -> PrepareRu
             made.extend([] if made else [make_pictures()])
             data = made[0]
         recipe = load_recipe("digits", [*SMALL, *overrides])
-        return prepare(recipe, read_splits(data), out=tmp_path / name, device=torch.device("cpu"), **options)
+        return prepare(recipe, open_splits(data), out=tmp_path / name, device=torch.device("cpu"), **options)
 
     return make
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from hybridvit.config import load_recipe
-from hybridvit.data.folder import read_splits
+from hybridvit.data.opening import open_splits
 from hybridvit.train.loop import fit
 from hybridvit.train.setup import prepare
 
@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 
 def attempt(workers: int) -> None:
     recipe = load_recipe(recipe_path, [f"run.workers={workers}"])
-    fit(prepare(recipe, read_splits(data), out=out, device=torch.device("cpu"), resume=True))
+    fit(prepare(recipe, open_splits(data), out=out, device=torch.device("cpu"), resume=True))
 
 
 def newest_state() -> str:

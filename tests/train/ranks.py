@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from hybridvit.config import load_recipe
-from hybridvit.data.folder import read_splits
+from hybridvit.data.opening import open_splits
 from hybridvit.runtime import joined_ranks
 from hybridvit.train.loop import fit
 from hybridvit.train.setup import prepare
@@ -28,7 +28,7 @@ with joined_ranks(device) as ranks:
     for job in json.loads(sys.argv[1]):
         run = prepare(
             load_recipe("digits", job["overrides"]),
-            read_splits(job["data"]),
+            open_splits(job["data"]),
             out=Path(job["out"]),
             device=device,
             ranks=ranks,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hybridvit.cli.main import main
-from hybridvit.data.folder import read_splits
+from hybridvit.data.opening import open_splits
 from hybridvit.errors import ConfigError
 from hybridvit.train import sweep as sweep_module
 from hybridvit.train.run import Run
@@ -57,7 +57,7 @@ def test_a_sweep_prints_and_saves_its_table_and_notes_failures(
 def test_finished_rows_are_skipped_and_an_interrupted_one_goes_on(
     grid: Path, make_pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, splits = load_sweep(grid), read_splits(make_pictures())
+    sweep, splits = load_sweep(grid), open_splits(make_pictures())
     steps: list[tuple[str, int]] = []
     real_fit = sweep_module.fit
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -130,7 +131,7 @@ _MAP_WORDS: dict[Method, str] = {
 }
 
 
-def _figure(model: nn.Module, data: bytes, result: Result, number: int, *, method: Method) -> str:
+def _figure(model: nn.Module, data: bytes | Image, result: Result, number: int, *, method: Method) -> str:
     """A picture, its map and its caption."""
     name = result.paths[number]
     picture = decode(data, name=name, channels=preprocess_of(model).in_chans)

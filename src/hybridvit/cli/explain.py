@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.attribution.files import draw_files
-    from hybridvit.data.loose import open_loose
+    from hybridvit.data.unlabelled import open_unlabelled
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
 
     device = pick_device(args.device)
     drawn = draw_files(
         {path.stem: checkpoint.load(path, device=device) for path in (args.checkpoint, args.compare) if path},
-        open_loose(args.pictures, root=args.root),
+        open_unlabelled(args.pictures, root=args.root),
         args.out,
         methods=args.method or ["attention"],
         every="heads" if args.heads else "stages" if args.stages else None,

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
-    from hybridvit.data.loose import open_loose
+    from hybridvit.data.unlabelled import open_unlabelled
     from hybridvit.evaluate.metrics import softmax
     from hybridvit.evaluate.run import evaluate
     from hybridvit.runtime import pick_device
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
     names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
-    pictures = open_loose(args.pictures, names, root=args.root)
+    pictures = open_unlabelled(args.pictures, names, root=args.root)
     loader = eval_loader(pictures, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
     engine = model
     if args.engine != "eager":

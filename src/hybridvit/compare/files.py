@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hybridvit.data.decode import decode
-from hybridvit.data.loose import list_pictures
 from hybridvit.data.transforms import eval_transform
+from hybridvit.data.unlabelled import list_pictures
 from hybridvit.errors import ConfigError
 from hybridvit.weights import checkpoint, golden
 from hybridvit.weights.align import Alignment, Side, align

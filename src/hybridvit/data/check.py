@@ -1,8 +1,8 @@
 """What is wrong with a data set: broken, duplicated, tiny and suspicious pictures, and its balance.
 
-Problems make results wrong: unreadable pictures, the same picture in training and test, the same picture under two
-labels, classes in another order than ImageNet's. Notices are worth a look: tiny pictures, near duplicates, classes of
-very different size, and pictures that look like another class.
+Problems make results wrong: unreadable pictures, pictures in formats that are not read, the same picture in training and test,
+the same picture under two labels, classes in another order than ImageNet's. Notices are worth a look: what was passed over, tiny
+pictures, near duplicates, classes of very different size, and pictures that look like another class.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ from PIL import Image
 from hybridvit.data.decode import decode
 from hybridvit.data.duplicates import Group, exact_groups, fingerprint, near_groups
 from hybridvit.data.imagenet import order_problem
+from hybridvit.data.layout import FOREIGN
 from hybridvit.data.source import Source
-from hybridvit.errors import DataError
+from hybridvit.errors import DataError, some
+from hybridvit.output import printable
 
 THUMBNAIL = 8
 CHUNK = 64
@@ -62,6 +64,8 @@ class DataReport:
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
     """Pictures per class of every part, broken ones included."""
+    files: dict[str, dict[str, Any]]
+    """What was seen, taken, and passed over by reason, in every part."""
     sizes: dict[str, Any]
     """Smallest, median and largest width and height in pixels, and the mean of the file sizes in kB."""
     broken: list[dict[str, str]]
@@ -121,6 +125,7 @@ def check(
             part: np.bincount(np.array(source.labels, dtype=np.int64), minlength=len(class_names)).tolist()
             for part, source in parts.items()
         },
+        files={part: source.counts.to_dict() for part, source in parts.items()},
         sizes=_sizes(good),
         broken=[{"name": look.name, "error": look.error} for look in looks if look.error],
         tiny=[look.name for look in good if min(look.width, look.height) < min_side],
@@ -131,7 +136,7 @@ def check(
         problems=[],
         notices=[],
     )
-    _judge(report)
+    _conclude(report)
     return report
 
 
@@ -151,8 +156,12 @@ def _look_at_all(parts: Mapping[str, Source], *, workers: int, on_progress: Call
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawned, initializer=_keep_parts, initargs=(dict(parts),)) as pool:
         futures = [pool.submit(_look_at_some, part, indices) for part, indices in jobs]
-        for future in as_completed(futures):
-            on_progress(done := done + len(future.result()))
+        try:
+            for future in as_completed(futures):
+                on_progress(done := done + len(future.result()))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else the error would wait for all that is left
+            raise
         for future in futures:
             yield from future.result()
 
@@ -175,7 +184,9 @@ def _look(source: Source, part: str, index: int) -> Look:
         data = source.read(index)
         picture = decode(data, name=name)
     except (DataError, OSError) as error:
-        return Look(part, name, label, error=str(error))
+        return Look(part, name, label, error=printable(str(error)))
+    if not isinstance(data, bytes):
+        data = data.tobytes()
     small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return Look(
         part,
@@ -225,7 +236,7 @@ def _suspicions(looks: Sequence[Look], class_names: Sequence[str]) -> tuple[list
     return (found if accuracy >= MIN_ACCURACY else []), accuracy
 
 
-def _judge(report: DataReport) -> None:
+def _conclude(report: DataReport) -> None:
     """Fill in problems and notices."""
     problems, notices = report.problems, report.notices
     if report.broken:
@@ -240,9 +251,13 @@ def _judge(report: DataReport) -> None:
         problems.append(problem)
     for part, counts in report.counts.items():
         where = f" in {part}" if part else ""
+        for reason, number in report.files[part]["passed_over"].items():
+            of_weight = problems if reason.startswith(FOREIGN) else notices
+            of_weight.append(f"{number} passed over{where}: {reason}.")
+        notices += [f"{note}{where}." for note in report.files[part].get("notes", ())]
         empty = [name for name, count in zip(report.classes, counts, strict=True) if not count]
         if empty:
-            notices.append(f"{len(empty)} classes have no picture{where}: {', '.join(empty[:5])}.")
+            notices.append(f"{len(empty)} classes have no picture{where}: {some(empty)}.")
         filled = [count for count in counts if count]
         if filled and max(filled) > IMBALANCE * min(filled):
             notices.append(f"The largest class{where} has {max(filled)} pictures, the smallest {min(filled)}.")

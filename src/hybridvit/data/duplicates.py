@@ -17,6 +17,9 @@ NEAR_BITS = 7
 NEAR_VALUES = 8.0
 BANDS = 8
 """With at most 7 different bits, at least one of 8 bands of 16 bits is the same."""
+ALL_AT_ONCE = 1 << 16
+"""Pictures; more are compared within their bands only."""
+BLOCK = 512
 
 
 class Seen(Protocol):
@@ -62,39 +65,50 @@ def exact_groups(looks: Sequence[Seen]) -> list[Group]:
 
 def near_groups(looks: Sequence[Seen]) -> list[Group]:
     """Pictures that look the same but whose files differ. Exact copies are represented by their first."""
-    firsts = list({look.digest: index for index, look in reversed(list(enumerate(looks)))}.values())
+    firsts = sorted({look.digest: index for index, look in reversed(list(enumerate(looks)))}.values())
     if len(firsts) < 2:
         return []
     hashes = np.stack([looks[i].hash for i in firsts])
-    thumbnails = np.stack([looks[i].thumbnail for i in firsts]).astype(np.int16)
-    parent = list(range(len(firsts)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, others in _same_band(hashes):
-        bits = np.unpackbits(hashes[others] ^ hashes[i], axis=1).sum(axis=1)
-        for j in others[bits <= NEAR_BITS]:
-            if np.abs(thumbnails[i] - thumbnails[j]).mean() <= NEAR_VALUES:
-                parent[root(int(j))] = root(i)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(firsts)):
-        groups[root(i)].append(firsts[i])
-    return [_group("near", looks, sorted(indices)) for indices in groups.values() if len(indices) > 1]
+    thumbnails = np.stack([looks[i].thumbnail.ravel() for i in firsts]).astype(np.int16)
+    number = np.arange(len(firsts))
+    """Of the group that each belongs to: that of its first picture."""
+    for together in [number.copy()] if len(firsts) <= ALL_AT_ONCE else _same_band(hashes):
+        _join(number, together, hashes, thumbnails)
+    order = np.argsort(number, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    return [_group("near", looks, [firsts[i] for i in group]) for group in groups if len(group) > 1]
 
 
-def _same_band(hashes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Every picture, with the later ones that share a band with it. Shape: (N, 16) uint8."""
+def _join(number: np.ndarray, together: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> None:
+    """Compare some pictures with one another; give near ones, and all of their groups, one number.
+
+    Whole blocks are compared by a matrix product of +1 and -1, and only pictures of different groups further: so neither many
+    pictures nor many copies take long. Shape: number (N,), together (M,), hashes (N, 16), thumbnails (N, 192).
+    """
+    signs = np.unpackbits(hashes[together], axis=1).astype(np.float32) * 2 - 1
+    means = thumbnails[together].mean(axis=1)
+    for start in range(0, len(together), BLOCK):
+        rows = slice(start, start + BLOCK)
+        near = signs[rows] @ signs[start:].T >= signs.shape[1] - 2 * NEAR_BITS
+        near &= np.abs(means[rows, None] - means[start:]) <= NEAR_VALUES + 1e-9  # no more than of the values
+        near &= number[together[rows], None] != number[together[start:]]
+        for row in np.flatnonzero(near.any(axis=1)):
+            one = together[start + row]
+            others = together[start + np.flatnonzero(near[row])]
+            others = others[number[others] != number[one]]
+            values = np.abs(thumbnails[others] - thumbnails[one]).mean(axis=1)
+            joined = np.unique(number[[one, *others[values <= NEAR_VALUES]]])
+            if len(joined) > 1:
+                number[np.isin(number, joined)] = joined[0]
+
+
+def _same_band(hashes: np.ndarray) -> Iterator[np.ndarray]:
+    """The pictures that share a band, band by band and value by value. Shape: (N, 16) uint8."""
     bands = hashes.view(np.uint16)
     for band in range(BANDS):
         order = np.argsort(bands[:, band], kind="stable")
-        starts = np.flatnonzero(np.diff(bands[order, band].astype(np.int32), prepend=-1))
-        for same in np.split(order, starts[1:]):
-            for k in range(len(same) - 1):
-                yield int(same[k]), same[k + 1 :]
+        same = np.split(order, np.flatnonzero(np.diff(bands[order, band])) + 1)
+        yield from (group for group in same if len(group) > 1)
 
 
 def _group(kind: Literal["exact", "near"], looks: Sequence[Seen], indices: Sequence[int]) -> Group:

@@ -1,11 +1,57 @@
 """Labels as files write them, numbers or names, become numbers and class names."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hybridvit.errors import DataError
 
 CLASSES_FILE = "classes.txt"
+LONGEST_NUMBER = 18
+"""Digits; longer ones are names."""
+
+
+class Spelling(dict[str, str]):
+    """A name -> the name that it counts as."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        changed = sorted({kept for name, kept in self.items() if name != kept})
+        return tuple(f"{name} is written in several Unicode forms, taken as one class" for name in changed)
+
+
+def one_spelling(names: Iterable[str], given: Iterable[str] = ()) -> Spelling:
+    """Names that look the same, and differ only in how Unicode writes them (é as one character or as two), become one.
+
+    That is as it is spelt in `given`, else as it is found where there is one form, else the composed form (NFC).
+    """
+    forms: dict[str, set[str]] = {}
+    for name in names:
+        forms.setdefault(_composed(name), set()).add(name)
+    kept = {key: next(iter(found)) if len(found) == 1 else key for key, found in forms.items()}
+    kept |= {_composed(name): name for name in given}
+    return Spelling({name: kept[key] for key, found in forms.items() for name in found})
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text in UTF-8, with or without a byte order mark. Raises: DataError."""
+    try:
+        data = path.read_bytes()
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
+            raise DataError(
+                f"{path} is written in UTF-16. Save it as UTF-8: in Excel as 'CSV UTF-8', in an editor by the encoding of 'Save "
+                f"as', or with: iconv -f UTF-16 -t UTF-8"
+            )
+        text = data.decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # splitlines() knows eight ends more
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, line {line}: expected UTF-8, found the byte {data[error.start]:#x}. Save it as UTF-8."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
@@ -13,8 +59,8 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
     path = folder / CLASSES_FILE
     if not path.is_file():
         return None
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    names = [line.strip() for line in read_lines(path) if line.strip()]
+    repeated = sorted(name for name, number in Counter(map(_composed, names)).items() if number > 1)
     if repeated:
         raise DataError(f"{path} names {repeated[0]} more than once. Each class stands on one line.")
     return tuple(names)
@@ -22,8 +68,8 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
 
 def number_labels(
     labels: Sequence[str], class_names: Sequence[str] | None, *, source: str
-) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and the labels' places among them.
+) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:
+    """Class names, the labels' places among them, and notes.
 
     Labels that are names of `class_names` count as names, whole numbers as places. Without class names, whole numbers
     name the classes 0, 1, 2 ... and other labels are sorted.
@@ -31,16 +77,20 @@ def number_labels(
     Raises:
         DataError: a label is unknown, or numbers leave classes without a picture.
     """
-    distinct = sorted(set(labels))
-    numeric = all(label.isdecimal() and label.isascii() for label in distinct)
+    spelling = one_spelling(labels, class_names or ())
+    distinct = sorted(set(spelling.values()))
+    numeric = all(label.isdecimal() and label.isascii() and len(label) <= LONGEST_NUMBER for label in distinct)
     if class_names is None:
-        class_names = [str(k) for k in range(max(map(int, distinct)) + 1)] if numeric and distinct else distinct
-        missing = sorted(set(range(len(class_names))) - set(map(int, distinct))) if numeric else []
-        if missing:
-            raise DataError(
-                f"{source}: labels run from {min(map(int, distinct))} to {len(class_names) - 1}, but {missing[0]} has no "
-                f"picture. Count from 0 without gaps, or name all classes, in order, in {CLASSES_FILE} beside it."
-            )
+        class_names = distinct
+        if numeric:
+            numbers = sorted(set(map(int, distinct)))
+            gap = next((k for k, number in enumerate(numbers) if k != number), None)
+            if gap is not None:
+                raise DataError(
+                    f"{source}: labels run from {numbers[0]} to {numbers[-1]}, but {gap} has no picture. Count from 0 "
+                    f"without gaps, or name all classes, in order, in {CLASSES_FILE} beside it."
+                )
+            class_names = list(map(str, numbers))
     place = {name: k for k, name in enumerate(class_names)}
     if numeric and not all(label in place for label in distinct):
         place = {label: int(label) for label in distinct if int(label) < len(class_names)}
@@ -50,4 +100,8 @@ def number_labels(
             f"{source}: label {unknown[0]} is not among the {len(class_names)} classes "
             f"({', '.join(class_names[:5])}{' ...' if len(class_names) > 5 else ''})."
         )
-    return tuple(class_names), [place[label] for label in labels]
+    return tuple(class_names), [place[spelling[label]] for label in labels], spelling.notes
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 from torchvision.tv_tensors import Mask
 
-from hybridvit.data.folder import find_pictures
 from hybridvit.data.labels import read_class_names
 from hybridvit.data.masks import Classes, Colour, check_pair, diagnosis, present, read_values, to_classes
+from hybridvit.data.readers.folder import find_pictures
 from hybridvit.errors import DataError
 from hybridvit.typed import parse_yaml
 

@@ -1,12 +1,48 @@
 """What every reader offers: pictures with their targets, by number."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from PIL.Image import Image
 
 Target = Any
 """What a picture's annotation says, by task: a class number, numbers of several classes, boxes and masks. Numbers count
 from 0. Plain Python, tensors or torchvision's tv_tensors; it travels between processes."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a reader met. Every file or line is in one of the two: taken, or passed over for a reason."""
+
+    taken: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many, by reason: hidden, no picture (.txt), beside the class folders ..."""
+    notes: tuple[str, ...] = ()
+    """Decisions that were made for the user, in sentences."""
+
+    @property
+    def seen(self) -> int:
+        return self.taken + sum(self.passed_over.values())
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.passed_over.items())
+        said = f"{self.taken} pictures of {self.seen} seen" + (f"; passed over: {reasons}" if reasons else "")
+        return ". ".join((said, *self.notes))
+
+    def to_dict(self) -> dict[str, Any]:
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return {"seen": self.seen, "taken": self.taken, "passed_over": dict(self.passed_over), **notes}
+
+    @classmethod
+    def total(cls, several: Iterable["Counts"]) -> "Counts":
+        several = list(several)
+        reasons: Counter[str] = Counter()
+        for counts in several:
+            reasons.update(counts.passed_over)
+        notes = dict.fromkeys(note for counts in several for note in counts.notes)
+        return cls(sum(counts.taken for counts in several), dict(reasons), tuple(notes))
 
 
 class Source(Protocol):
@@ -17,14 +53,15 @@ class Source(Protocol):
 
     class_names: tuple[str, ...]
     labels: Sequence[int]
+    counts: Counts = Counts()
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """The picture's path, for messages and tables."""
 
-    def read(self, index: int) -> bytes:
-        """The undecoded file. Raises: OSError."""
+    def read(self, index: int) -> bytes | Image:
+        """The undecoded file, or a picture that was in memory already. Raises: OSError."""
 
     def target(self, index: int) -> Target:
         """What is to be learnt of the picture: here, the number of its class."""

@@ -2,9 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
-from hybridvit.data.source import Source, Splits, Target
+from PIL.Image import Image
+
+from hybridvit.data.source import Counts, Source, Splits, Target
 from hybridvit.errors import DataError
 
 
@@ -16,6 +19,7 @@ class Subset(Source):
         self.indices = indices
         self.class_names = source.class_names
         self.labels: Sequence[int] = [source.labels[i] for i in indices]
+        self.counts = Counts(len(indices))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -23,7 +27,7 @@ class Subset(Source):
     def name(self, index: int) -> str:
         return self.source.name(self.indices[index])
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes | Image:
         return self.source.read(self.indices[index])
 
     def target(self, index: int) -> Target:
@@ -50,9 +54,9 @@ def hold_out(source: Source, share: float) -> Splits:
             held |= set(sorted(indices, key=lambda i: (_hash(PurePath(source.name(i)).name), i))[:count])
     if not held:
         raise DataError(f"Every class has a single picture ({source.name(0)} ...): none can be held out for judging.")
-    return Splits(
-        train=Subset(source, [i for i in range(len(source)) if i not in held]), test=Subset(source, sorted(held))
-    )
+    train = Subset(source, [i for i in range(len(source)) if i not in held])
+    train.counts = replace(source.counts, taken=len(train))  # what was passed over is told once
+    return Splits(train=train, test=Subset(source, sorted(held)))
 
 
 def _hash(name: str) -> bytes:

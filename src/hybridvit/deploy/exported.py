@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hybridvit.data.loader import eval_loader
-from hybridvit.data.loose import open_loose
 from hybridvit.data.split import Subset
+from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.deploy import engines, export, verify
 from hybridvit.deploy.quantize import Quantised, quantise
 from hybridvit.errors import ConfigError
@@ -102,7 +102,7 @@ def _noise(model: Any) -> tuple[list[Tensor], None]:
 
 def _read(paths: Sequence[str | Path], model: Any, most: int) -> tuple[list[Tensor], Tensor | None]:
     """Batches as the model takes them, the last one shorter; labels, if every picture's folder is called as a class."""
-    pictures = open_loose(paths)
+    pictures = open_unlabelled(paths)
     count = min(len(pictures), most)
     chosen = Subset(pictures, [k * len(pictures) // count for k in range(count)])
     read = [batch for batch in eval_loader(chosen, preprocess=model.preprocess, batch_size=32) if len(batch.images)]

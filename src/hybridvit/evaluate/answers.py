@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybridvit.data.folder import read_folder
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.opening import open_test
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import WithoutFrame
 from hybridvit.evaluate.classes import Relabelled, align

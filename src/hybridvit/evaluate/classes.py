@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from PIL.Image import Image
+
 from hybridvit.data.imagenet import synsets
+from hybridvit.data.labels import one_spelling
 from hybridvit.data.source import Source
-from hybridvit.errors import DataError
+from hybridvit.errors import DataError, some
 from hybridvit.evaluate.imagenet import imagenet_labels, knows_imagenet
 
 
@@ -17,6 +20,7 @@ class Relabelled(Source):
         self.class_names = tuple(class_names)
         self.places = tuple(places)
         self.labels: Sequence[int] = [places[label] for label in source.labels]
+        self.counts = source.counts
 
     def __len__(self) -> int:
         return len(self.source)
@@ -24,7 +28,7 @@ class Relabelled(Source):
     def name(self, index: int) -> str:
         return self.source.name(index)
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes | Image:
         return self.source.read(index)
 
 
@@ -49,20 +53,18 @@ def align(
                 f"{len(source.class_names)} class folders. Use the data set it was made for."
             )
         return source
-    missing = [name for name in label_names if name not in source.class_names]
-    unknown = [name for name in source.class_names if name not in label_names]
+    spelling = one_spelling(source.class_names, label_names)  # é may be one character in one, two in the other
+    found = [spelling[name] for name in source.class_names]
+    missing = sorted(set(label_names) - set(found))
+    unknown = sorted(set(found) - set(label_names))
     if missing or unknown:
-        differences = [f"unknown to the model: {_some(unknown)}"] if unknown else []
-        differences += [f"without a folder: {_some(missing)}"] if missing else []
+        differences = [f"unknown to the model: {some(unknown, 10)}"] if unknown else []
+        differences += [f"without a folder: {some(missing, 10)}"] if missing else []
         raise DataError(
             f"The classes of {model_name} ({len(label_names)}) and of {data_name} ({len(source.class_names)}) differ; "
-            f"{'; '.join(differences)}. Class folders must be called as in training: {_some(label_names)}."
+            f"{'; '.join(differences)}. Class folders must be called as in training: {some(label_names, 10)}."
         )
     if tuple(label_names) == tuple(source.class_names):
         return source
-    return Relabelled(source, label_names, [list(label_names).index(name) for name in source.class_names])
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    place = {name: number for number, name in enumerate(label_names)}
+    return Relabelled(source, label_names, [place[name] for name in found])

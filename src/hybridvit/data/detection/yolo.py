@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hybridvit.data.decode import endings
 from hybridvit.data.detection.raw import Findings, RawObject, RawPicture, RawPictures
-from hybridvit.data.folder import EXTENSIONS
 from hybridvit.errors import DataError
 from hybridvit.typed import parse_yaml
 
@@ -30,9 +30,7 @@ def read_yolo(file: Path, part: str) -> RawPictures:
     labels = _labels_of(folder)
     unused = {path.relative_to(labels).with_suffix("") for path in labels.rglob("*.txt")} if labels.is_dir() else set()
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in EXTENSIONS or any(
-            part.startswith(".") for part in path.relative_to(folder).parts
-        ):
+        if path.suffix.lower() not in endings() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         name = path.relative_to(folder)
         picture = RawPicture(name.as_posix())

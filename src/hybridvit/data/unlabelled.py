@@ -4,26 +4,30 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from hybridvit.data.archive import ZipSource, list_members
-from hybridvit.data.folder import EXTENSIONS, FolderSource, find_pictures
-from hybridvit.data.huggingface import is_saved_dataset, read_saved_dataset
-from hybridvit.data.listfile import SUFFIXES, read_paths
-from hybridvit.data.shards import ShardSource, list_pictures_in
-from hybridvit.data.source import Source
+from PIL.Image import Image
+
+from hybridvit.data.decode import endings
+from hybridvit.data.layout import pictures
+from hybridvit.data.readers.files import NO_LABEL, FileSource
+from hybridvit.data.readers.folder import Folder, find_pictures, walk
+from hybridvit.data.readers.huggingface import is_saved_dataset, read_saved_dataset
+from hybridvit.data.readers.lists import SUFFIXES, check_there, read_paths
+from hybridvit.data.readers.tar import Tar, list_tar
+from hybridvit.data.readers.zip import Zip, list_zip
+from hybridvit.data.source import Counts, Source
 from hybridvit.errors import DataError
 
-NO_LABEL = -1
 CONTAINERS = (".zip", ".tar", *SUFFIXES)
 
 
-class LooseSource(Source):
+class Unlabelled(Source):
     """Pictures of several places, one after the other. Their labels say that there is none."""
 
     def __init__(self, sources: Sequence[Source], class_names: Sequence[str]) -> None:
-        self.sources = sources
         self.class_names = tuple(class_names)
         self.places = [(source, index) for source in sources for index in range(len(source))]
         self.labels: Sequence[int] = [NO_LABEL] * len(self.places)
+        self.counts = Counts.total(source.counts for source in sources)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -32,14 +36,18 @@ class LooseSource(Source):
         source, place = self.places[index]
         return source.name(place)
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes | Image:
         source, place = self.places[index]
         return source.read(place)
 
 
-def open_loose(
-    paths: Sequence[str | Path], class_names: Sequence[str] = (), *, root: Path | None = None
-) -> LooseSource:
+def open_unlabelled(
+    paths: Sequence[str | Path],
+    class_names: Sequence[str] = (),
+    *,
+    root: Path | None = None,
+    columns: Sequence[str] = (),
+) -> Unlabelled:
     """Files as they are named, whatever their suffix; all pictures of folders, of list, zip and tar files, and of saved
     Hugging Face data sets. Labels, where there are any, are passed over, and none are needed.
 
@@ -47,7 +55,7 @@ def open_loose(
 
     Raises: DataError for what does not exist, cannot be read, or holds no pictures.
     """
-    return LooseSource([source for path in paths for source in _open(Path(path), root)], class_names)
+    return Unlabelled([source for path in paths for source in _open(Path(path), root, columns)], class_names)
 
 
 def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
@@ -61,47 +69,49 @@ def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
             raise _missing(path)
         inside = [path / name for name in find_pictures(path)] if path.is_dir() else [path]
         if not inside:
-            raise _empty(path)
+            raise _empty(path, Counts())
         found += inside
     return found
 
 
-def _open(path: Path, root: Path | None) -> Sequence[Source]:
+def _open(path: Path, root: Path | None, columns: Sequence[str]) -> Sequence[Source]:
     if not path.exists():
         raise _missing(path)
     if not path.is_dir():
-        return [_open_file(path, root)]
+        return [_open_file(path, root, columns)]
     if is_saved_dataset(path):
         return list(read_saved_dataset(path, labelled=False).values())
-    names = list(find_pictures(path))
-    if names:
-        return [_files(path, names)]
+    entries, loops = walk(path)
+    places, counts = pictures(entries)
+    if places:
+        return [FileSource(Folder(path), places, counts=Counts.total([counts, loops]))]
     kept = sorted(file for file in path.iterdir() if file.suffix.lower() in CONTAINERS and file.is_file())
     if not kept:
-        raise _empty(path)
-    return list(chain.from_iterable(_open(file, root) for file in kept))
+        raise _empty(path, counts)
+    return list(chain.from_iterable(_open(file, root, columns) for file in kept))
 
 
-def _open_file(path: Path, root: Path | None) -> Source:
+def _open_file(path: Path, root: Path | None, columns: Sequence[str]) -> Source:
     suffix = path.suffix.lower()
-    if suffix == ".zip":
-        members = list_members(path)
-        return ZipSource(path, (), members, [NO_LABEL] * len(members))
-    if suffix == ".tar":
-        pictures = list_pictures_in(path)
-        return ShardSource([path], (), pictures, [NO_LABEL] * len(pictures))
     if suffix in SUFFIXES:
-        return _files(path.parent if root is None else root, read_paths(path, root=root))
-    return _files(Path(), [str(path)])
-
-
-def _files(root: Path, paths: Sequence[str]) -> FolderSource:
-    return FolderSource(root, (), paths, [NO_LABEL] * len(paths))
+        source = read_paths(path, root=root, columns=columns)
+        check_there(source, where=path)
+        return source
+    if suffix not in (".zip", ".tar"):
+        return FileSource(Folder(path.parent), [path.name])
+    container, entries = (
+        (Zip(path), list_zip(path)) if suffix == ".zip" else (Tar([path]), list_tar([path], labelled=False))
+    )
+    places, counts = pictures(entries)
+    if not places:
+        raise _empty(path, counts)
+    return FileSource(container, places, counts=counts)
 
 
 def _missing(path: Path) -> DataError:
     return DataError(f"{path} does not exist.")
 
 
-def _empty(path: Path) -> DataError:
-    return DataError(f"{path} holds no pictures ({', '.join(EXTENSIONS)}).")
+def _empty(path: Path, counts: Counts) -> DataError:
+    found = f" (of {counts})" if counts.seen else ""
+    return DataError(f"{path} holds no pictures ({', '.join(sorted(endings()))}){found}.")

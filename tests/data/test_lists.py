@@ -1,17 +1,17 @@
-"""data/listfile.py: every way to write a path and a label on a line."""
+"""data/readers/lists.py: every way to write a path and a label on a line."""
 
 from pathlib import Path
 
 import pytest
 
-from hybridvit.data.listfile import read_list
+from hybridvit.data.readers.lists import read_list
 from hybridvit.errors import DataError
 
 
 def pairs(folder: Path, text: str, name: str = "list.txt") -> list[tuple[str, str]]:
     (folder / name).write_text(text, encoding="utf-8")
     source = read_list(folder / name)
-    return [(source.paths[i], source.class_names[source.labels[i]]) for i in range(len(source))]
+    return [(source.places[i], source.class_names[source.labels[i]]) for i in range(len(source))]
 
 
 @pytest.mark.parametrize(
