@@ -10,6 +10,7 @@ from PIL import Image
 
 from hybridvit.data.mask_check import check_masks, refuse_wrong_masks
 from hybridvit.data.mask_folders import CITYSCAPES, VOC, MaskSource, colour_map, read_masks
+from hybridvit.data.mask_opening import open_mask_splits, open_mask_test
 from hybridvit.data.masks import Classes, read_values, to_classes
 from hybridvit.errors import DataError
 
@@ -389,3 +390,33 @@ def test_only_so_many_pairs_are_read_before_training(make: Make) -> None:
 
     check_masks({"train": Counting(source.pairs, source.classes)}, most=3)
     assert seen == [0, 4, 8]
+
+
+def test_the_parts_to_train_on_and_to_be_judged_on(make: Make) -> None:
+    root = make()
+    splits = open_mask_splits(root)
+    assert (len(splits.train), len(splits.test)) == (2, 1)
+    name, test = open_mask_test(root)
+    assert name == f"{root}/val"
+    assert test.name(0) == splits.test.name(0)
+    with pytest.raises(DataError, match="has its own val part"):
+        open_mask_splits(root, val_split=0.5)
+
+
+def test_a_share_of_one_whole_is_held_out_by_name(tmp_path: Path) -> None:
+    for i in range(5):
+        photo(tmp_path / "images" / f"{i}.jpg")
+        write(tmp_path / "masks" / f"{i}.png", mask((0, 1)))
+    with pytest.raises(DataError, match=r"has no parts\. Training takes a part train"):
+        open_mask_splits(tmp_path)
+    splits = open_mask_splits(tmp_path, val_split=0.4)
+    assert (len(splits.train), len(splits.test)) == (3, 2)
+    assert splits.test.target(0).shape == SIZE
+    assert open_mask_test(tmp_path)[0] == str(tmp_path)
+
+
+def test_masks_are_looked_at_before_they_are_opened_for_training(make: Make) -> None:
+    root = make((mask((0, 9)),))
+    for opened in (open_mask_splits, open_mask_test):
+        with pytest.raises(DataError, match="cannot be trained on"):
+            opened(root if opened is open_mask_splits else make(val=(mask((0, 9)),)))

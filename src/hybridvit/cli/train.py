@@ -38,10 +38,12 @@ def run(args: argparse.Namespace) -> int:
             "or a list file, .zip, tar shards or saved Hugging Face data set (docs/data.md)."
         )
 
-    from hybridvit.data.opening import open_splits
+    from hybridvit.tasks import find_task
     from hybridvit.train.setup import describe, prepare
 
-    splits = open_splits(args.data, root=args.root, val_split=recipe.data.val_split) if args.data else None
+    splits = None
+    if args.data:
+        splits = find_task(recipe.task).open_splits(args.data, root=args.root, val_split=recipe.data.val_split)
     if args.print:
         print(describe(recipe, num_images=len(splits.train) if splits else None))
         return 0
@@ -75,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         return 130 if stop.signal == signal.SIGINT else 0
     assert counters.best is not None
     say(
-        f"Best top-1 {counters.best['top1']:.2f} % (step {counters.best_step}) of {counters.best['images']} pictures: "
-        f"{out / 'best.safetensors'}"
+        f"Best {this_run.task.primary} {counters.best[this_run.task.primary]:.2f} % (step {counters.best_step}) of "
+        f"{counters.best['images']} pictures: {out / 'best.safetensors'}"
     )
     return 0
 

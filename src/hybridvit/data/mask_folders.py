@@ -16,7 +16,7 @@ each line), ADE20K's objectInfo150.txt, COCO-Stuff's labels.txt, or
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from torchvision.tv_tensors import Mask
 from hybridvit.data.labels import read_class_names
 from hybridvit.data.masks import Classes, Colour, check_pair, diagnosis, present, read_values, to_classes
 from hybridvit.data.readers.folder import find_pictures
+from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.typed import parse_yaml
 
@@ -65,17 +66,13 @@ VOC = (
 )
 
 
-@dataclass(frozen=True)
-class MaskSource:
-    """Pictures by number, each with a class for every pixel."""
+class MaskSource(Source):
+    """Pictures by number, each with a class for every pixel. `pairs`: picture and mask."""
 
-    pairs: Sequence[tuple[Path, Path]]
-    """Picture and mask."""
-    classes: Classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.classes.names
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], classes: Classes) -> None:
+        self.pairs, self.classes = pairs, classes
+        self.class_names = classes.names
+        self.labels = [0] * len(pairs)  # a picture has no one class: a share to be held out is balanced over nothing
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hybridvit.config import ClassificationRecipe, Preprocess, Recipe
 from hybridvit.data.loader import EvalTransform, TrainTransform, normalize, stack
+from hybridvit.data.opening import open_splits, open_test
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
 from hybridvit.evaluate.logits import Recorder
@@ -30,6 +31,8 @@ class Classification:
 
     name = "classification"
     primary = "top1"
+    open_splits = staticmethod(open_splits)
+    open_test = staticmethod(open_test)
     collate = staticmethod(stack)
     predictions = staticmethod(mean_logits)
 

@@ -12,6 +12,7 @@ from torchvision.tv_tensors import Mask
 from hybridvit.config import Preprocess, Recipe
 from hybridvit.config.segmentation import SegmentationRecipe
 from hybridvit.data.loader import normalize, stack
+from hybridvit.data.mask_opening import open_mask_splits, open_mask_test
 from hybridvit.data.mask_transforms import EvalTransform, Placed, TrainTransform
 from hybridvit.data.masks import IGNORE, ignore_value
 from hybridvit.data.source import Source
@@ -31,6 +32,9 @@ class Segmentation:
 
     name = "segmentation"
     primary = "miou"
+    primary_name = "mIoU"
+    open_splits = staticmethod(open_mask_splits)
+    open_test = staticmethod(open_mask_test)
     collate = staticmethod(stack)
 
     def create_model(self, recipe: Recipe, *, num_classes: int) -> nn.Module:

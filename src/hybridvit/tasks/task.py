@@ -9,6 +9,7 @@ config/loading.py. The words of the data's way stand in data/loader.py, those of
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from hybridvit.config import Preprocess, Recipe
 from hybridvit.data.loader import Collate as Collate
 from hybridvit.data.loader import Empty, EvalTransform, Frame, TrainTransform
-from hybridvit.data.source import Source, Target
+from hybridvit.data.source import Source, Splits, Target
 from hybridvit.evaluate.metric import Metric, Prediction
 from hybridvit.evaluate.metric import Result as Result
 
@@ -41,6 +42,12 @@ class Task(Protocol):
     """As recipes (task:) and weights files spell it."""
     primary: str
     """The figure, of Result.figures, by which the best weights are chosen; higher is better."""
+
+    def open_splits(self, path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+        """What --data names, with this task's targets, to train on. Raises: DataError."""
+
+    def open_test(self, path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+        """The part to be judged on, with its name. Raises: DataError."""
 
     def create_model(self, recipe: Recipe, *, num_classes: int) -> nn.Module:
         """The recipe's model, its weights drawn from torch's generator. Raises: ConfigError."""

@@ -1,0 +1,56 @@
+"""What --data names, opened for segmentation: the parts to learn from and to be judged on, after a look at their masks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridvit.data.mask_check import refuse_wrong_masks
+from hybridvit.data.mask_folders import read_masks
+from hybridvit.data.source import Source, Splits
+from hybridvit.data.split import hold_out
+from hybridvit.errors import DataError
+
+
+def open_mask_splits(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+    """The parts to train on and to be judged on, after a look at their masks; with val_split, a whole is divided.
+
+    Raises: DataError as read_masks, where a part is missing, and where masks would teach something wrong.
+    """
+    _refuse_root(root)
+    parts = read_masks(path)
+    tests = [name for name in parts if name in ("val", "test")]
+    if val_split:
+        if tests:
+            raise DataError(f"{path} has its own {tests[0]} part; --val-split is for data sets without one.")
+        refuse_wrong_masks(parts)
+        return hold_out(next(iter(parts.values())), val_split)
+    if "train" not in parts or not tests:
+        raise DataError(
+            f"{path} has {_parts(parts)}. Training takes a part train and one of val, test. Use --val-split 0.2 to hold out a "
+            "fifth of the pictures of a data set in one piece."
+        )
+    chosen = {name: parts[name] for name in ("train", tests[0])}  # ADE20K's and COCO's test parts have no masks
+    refuse_wrong_masks(chosen)
+    return Splits(train=chosen["train"], test=chosen[tests[0]])
+
+
+def open_mask_test(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+    """The part to be judged on, with its name. Raises: DataError as open_mask_splits."""
+    _refuse_root(root)
+    if val_split:
+        return f"{path} (the {val_split:g} held out)", open_mask_splits(path, val_split=val_split).test
+    parts = read_masks(path)
+    name = next((name for name in ("val", "test", "") if name in parts), None)
+    if name is None:
+        raise DataError(f"{path} has {_parts(parts)}, and none to be judged on: val, test.")
+    refuse_wrong_masks({name: parts[name]})
+    return f"{path}/{name}" if name else str(path), parts[name]
+
+
+def _refuse_root(root: Path | None) -> None:
+    if root is not None:
+        raise DataError("--root is for list files; masks are found by the names of their pictures.")
+
+
+def _parts(parts: Mapping[str, Any]) -> str:
+    return f"the parts {', '.join(parts)}" if list(parts) != [""] else "no parts"
