@@ -23,8 +23,8 @@ from PIL import Image, ImageFilter
 from timm.data import ImageDataset, create_loader
 
 from hybridvit.config import load_recipe
-from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.loader import normalize, train_loader
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.tasks.classification import TASK
 from hybridvit.tasks.mixing import Mixer

@@ -22,8 +22,8 @@ import torch.distributed as dist
 from loading import write_pictures
 
 from hybridvit.config import load_recipe
-from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.loader import normalize, train_loader
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.deploy import bench
 from hybridvit.tasks.classification import TASK

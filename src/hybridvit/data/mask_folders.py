@@ -29,7 +29,7 @@ from hybridvit.data.labels import read_class_names
 from hybridvit.data.masks import Classes, Colour, check_pair, diagnosis, present, read_values, to_classes
 from hybridvit.data.readers.folder import find_pictures
 from hybridvit.data.source import Source
-from hybridvit.errors import DataError
+from hybridvit.errors import DataError, some
 from hybridvit.typed import parse_yaml
 
 PARTS = ("training", "validation", "train", "val", "test", "train2017", "val2017", "valid")
@@ -181,11 +181,11 @@ def _pairs(pictures_at: Path, masks_at: Path) -> list[tuple[Path, Path]]:
     if without:
         raise DataError(
             f"{len(without)} of {len(without) + len(pairs)} pictures of {pictures_at} have no mask in {masks_at}: "
-            f"{_some(without)}. A mask has its picture's name and ends in .png; leave out pictures without one."
+            f"{some(without)}. A mask has its picture's name and ends in .png; leave out pictures without one."
         )
     if masks:
         raise DataError(
-            f"{len(masks)} masks of {masks_at} have no picture in {pictures_at}: {_some(list(masks.values()))}. "
+            f"{len(masks)} masks of {masks_at} have no picture in {pictures_at}: {some(list(masks.values()))}. "
             "Bring the pictures, or leave out the masks."
         )
     if not pairs:
@@ -300,7 +300,3 @@ def _colour(text: Any, *, source: str) -> Colour:
     if not found:
         raise DataError(f'{source}: expected a colour as "#ff0000", found {text!r}.')
     return int(found[1], 16), int(found[2], 16), int(found[3], 16)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
