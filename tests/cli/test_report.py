@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from browser import open_page
-from hybridvit.attribution.report import choose
 from hybridvit.cli.main import main
 from hybridvit.evaluate.logits import Result
+from hybridvit.report.model import choose
 from kinds import KINDS
 
 MakePictures = Callable[..., Path]
@@ -35,8 +35,8 @@ def test_the_page_holds_score_pictures_and_origin_and_loads_nothing(
         "Most doubtful",
         "Surest and right",
         "Confusion",
+        "Accuracy by class",
         "Can its confidence be trusted?",
-        "Classes",
         "Size and speed",
         "Where it came from",
     ]

@@ -1,21 +1,21 @@
 """Explanations of many pictures, each drawn to a file."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from torch import nn
 
-from hybridvit.attribution.draw import head_grid, overlay, side_by_side
+from hybridvit.attribution.draw import head_grid, side_by_side
 from hybridvit.attribution.explain import explain, options_of, preprocess_of
 from hybridvit.attribution.explanation import Explanation
 from hybridvit.data.decode import decode
 from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError, DataError
-from hybridvit.files import replacing
+from hybridvit.files import writing
+from hybridvit.render.figures import save_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,11 +49,12 @@ def draw_files(
         picture = _picture(pictures, number, channels=preprocess_of(next(iter(models.values()))).in_chans)
         kind, figure, explanations = _draw(models, picture, methods, every, options)
         file = out / f"{name}-{kind}.png"
-        _save(file, partial(figure.savefig, format="png"))
+        save_png(file, figure)
         if arrays:
             maps: dict[str, Any] = {f"heat_{k}": each.heat for k, each in enumerate(explanations)}
             maps["titles"] = np.array([each.title for each in explanations])
-            _save(file.with_suffix(".npz"), partial(np.savez, **maps))
+            with writing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, **maps)
         yield file, explanations[0]
 
 
@@ -84,7 +85,7 @@ def _draw(
         several = [explanation(method, stage=stage) for stage in range(len(first.stages))]
         return f"{method}-stages", side_by_side(several), several
     one = explanation(method)
-    return (f"{method}-heads", head_grid(one), [one]) if every == "heads" else (method, overlay(one), [one])
+    return (f"{method}-heads", head_grid(one), [one]) if every == "heads" else (method, one.figure(), [one])
 
 
 def _picture(pictures: Source, number: int, *, channels: int) -> Image.Image:
@@ -102,11 +103,3 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         yield name if seen[name] == 1 else f"{name}-{seen[name]}"
-
-
-def _save(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            write(stream)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error}") from error

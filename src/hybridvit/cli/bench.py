@@ -1,10 +1,10 @@
 """hybridvit bench: how fast models are, beside others."""
 
 import argparse
-import json
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.output import to_json
 
 HELP = """Time models with random weights, taking turns in one process. Ratios refer to the first model of the list,
 on the same engine and in the same rounds; share is of what a large matrix product reaches here; memory is what
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         plot(timings, args.plot, unit="batch" if args.batch_size > 1 else "picture")
     if args.json:
         what = {name: getattr(args, name) for name in ("batch_size", "train", "rounds")}
-        print(json.dumps({**bench.machine(), **what, "timings": [timing.to_dict() for timing in timings]}, indent=2))
+        print(to_json({**bench.machine(), **what, "timings": [timing.to_dict() for timing in timings]}))
         return 0
     rows = [
         [

@@ -1,12 +1,12 @@
 """hybridvit data: look at a data set before training on it."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add
+from hybridvit.output import to_json
 
 if TYPE_CHECKING:
     from hybridvit.data.check import DataReport
@@ -34,15 +34,15 @@ def run(args: argparse.Namespace) -> int:
     workers = (os.cpu_count() or 1) if args.workers is None else args.workers
     with progress("reading", total=sum(map(len, parts.values()))) as advance:
         report = check(parts, workers=workers, min_side=args.min_side, on_progress=advance)
-    if args.report:
-        from hybridvit.evaluate.data_page import data_page
-        from hybridvit.evaluate.page import save_page
-
-        save_page(args.report, data_page(report, title=str(args.data)))
     if args.json:
-        print(json.dumps({"data": str(args.data), **report.to_dict()}, indent=2, ensure_ascii=False))
+        print(to_json({"data": str(args.data), **report.to_dict()}))
     else:
         _show(report)
+    if args.report:
+        from hybridvit.render.page import save_page
+        from hybridvit.report.data import data_page
+
+        save_page(args.report, data_page(report, title=str(args.data)))
     return 1 if report.problems else 0
 
 

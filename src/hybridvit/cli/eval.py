@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add, refuse
+from hybridvit.output import to_json
 
 if TYPE_CHECKING:
     from hybridvit.evaluate.answers import Corruptions
@@ -67,14 +67,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"The classes of {judged.data} come in another order than the model's; they are matched by name.")
     if args.logits:
         save_logits(args.logits, judged.result)
-    if args.report:
-        from hybridvit.evaluate.report import draw_report, read_history
-
-        history = read_history(args.files[0].parent / "metrics.jsonl")
-        draw_report(args.report, judged.result, title=f"{judged.architecture} on {judged.data}", history=history)
     about = {"checkpoint": ", ".join(map(str, args.files)), "average": args.average, "data": judged.data}
     about |= {"views": judged.views, "logits": args.logits, "report": args.report}
-    return _show(judged.result, about, args)
+    code = _show(judged.result, about, args)
+    if args.report:  # after the figures, which no picture that is gone may cost
+        from hybridvit.evaluate.drawing import figure
+        from hybridvit.render.figures import save_png
+        from hybridvit.report.history import read_history
+
+        history = read_history(args.files[0].parent / "metrics.jsonl")
+        save_png(args.report, figure(judged.result, title=f"{judged.architecture} on {judged.data}", history=history))
+    return code
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -94,7 +97,7 @@ def _show_corruptions(found: "Corruptions", as_json: bool) -> int:
     from hybridvit.cli.table import show
 
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(to_json(found.to_dict()))
         return 1 if found.broken else 0
     rows = [[c.name, *(f"{error:.2f}" for error in c.errors), f"{c.relative:.2f}"] for c in found.corruptions]
     show(["corruption", "1", "2", "3", "4", "5", "of AlexNet's"], rows, title="Top-1 errors in percent, by severity")
@@ -119,7 +122,7 @@ def _show(result: "Result", about: dict[str, object], args: argparse.Namespace) 
     if args.json:
         everything = {**about, **metrics.to_dict(), "calibration_error": result.calibration_error}
         everything |= {"real": dataclasses.asdict(real)} if real else {}
-        print(json.dumps({**everything, "broken": result.broken}, indent=2, ensure_ascii=False))
+        print(to_json({**everything, "broken": result.broken}))
         return 1 if result.broken else 0
     names = [c.name for c in metrics.classes]
     figures: dict[str, object] = {

@@ -42,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.weights import checkpoint
 
     device = pick_device(args.device)
+    files = [path for path in (args.checkpoint, args.compare) if path]
+    distinct = len({path.stem for path in files}) == len(files)  # best.safetensors of two runs is told by its path
     drawn = draw_files(
-        {path.stem: checkpoint.load(path, device=device) for path in (args.checkpoint, args.compare) if path},
+        {path.stem if distinct else str(path): checkpoint.load(path, device=device) for path in files},
         open_unlabelled(args.pictures, root=args.root),
         args.out,
         methods=args.method or ["attention"],

@@ -1,10 +1,10 @@
 """hybridvit export: a checkpoint as a file for another runtime."""
 
 import argparse
-import json
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.output import to_json
 
 HELP = """Write CHECKPOINT for onnxruntime, OpenVINO, torch.export or AOTInductor, load the file in that runtime and
 compare its answers with the plain model's. The file takes batches of any size and carries preprocessing and class
@@ -40,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
         pictures=args.pictures,
         max_pictures=args.max_pictures,
     )
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
+    print(to_json(found.to_dict()) if args.json else found)
     return 0 if found.report.passed else 1

@@ -1,11 +1,11 @@
 """hybridvit inspect: what a weights file is, and where two of them part."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add, refuse
+from hybridvit.output import to_json
 
 if TYPE_CHECKING:
     from hybridvit.weights.align import Alignment
@@ -37,12 +37,12 @@ def run(args: argparse.Namespace) -> int:
         found = align_files(
             args.file, args.other, images=args.images, dtype=args.dtype or "float64", tolerance=args.tolerance
         )
-        print(json.dumps(found.to_dict(), indent=2)) if args.json else show_alignment(found)
+        print(to_json(found.to_dict())) if args.json else show_alignment(found)
         return 0 if found.aligned else 1
     refuse(args, "--images", "--dtype", "--tolerance", because="they are for two files, to be compared")
     with progress("tensors") as advance:
         report = translate(args.file, weights=args.weights, architecture=args.architecture, progress=advance).report
-    print(json.dumps(report.to_dict(), indent=2)) if args.json else show_report(report)
+    print(to_json(report.to_dict())) if args.json else show_report(report)
     return 1 if report.problems else 0
 
 

@@ -6,6 +6,7 @@ A module is imported only for its own command, and torch only inside run(), so t
 import argparse
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     arguments = parser.parse_intermixed_args(words[1:])
     keep_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that its encoding cannot hold ends no command
     try:
         return command.run(arguments)
     except HybridVitError as error:

@@ -1,10 +1,10 @@
 """hybridvit models: every architecture there is, and its published weights."""
 
 import argparse
-import json
 from dataclasses import asdict
 
 from hybridvit.cli.options import add
+from hybridvit.output import to_json
 
 HELP = """List the architectures: size of the pictures they are published for, parameters (with 1000 classes),
 multiply-accumulates, published ImageNet-1k top-1, source; and the published weights of each."""
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             "architectures": {name: asdict(entry) for name, entry in chosen.items()},
             "weights": {name: asdict(entry) for name, entry in weights.items()},
         }
-        print(json.dumps(listing, indent=2, ensure_ascii=False))
+        print(to_json(listing))
         return 0
     show(
         ["name", "pixels", "parameters M", "MACs G", "top-1 %", "source"],
@@ -73,7 +73,7 @@ def _list_heads(pattern: str, task: str, *, as_json: bool) -> int:
     if not chosen:
         raise ConfigError(f"No name of a {task} model matches {pattern!r}. `hybridvit models --task {task}` lists all.")
     if as_json:
-        print(json.dumps(chosen, indent=2))
+        print(to_json(chosen))
         return 0
     heads = ", ".join(f"{head}.timm/MODEL" for head in assembly.HEADS if assembly.HEADS[head].task == task)
     print("\n".join(chosen) + f"\n\nOn any of timm's models that has features: {heads}.")

@@ -2,12 +2,12 @@
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from hybridvit.cli.options import add
+from hybridvit.output import to_json
 
 HELP = (
     "Say what CHECKPOINT sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a saved "
@@ -39,12 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-
     from hybridvit.cli.progress import progress
     from hybridvit.data.loader import eval_loader
     from hybridvit.data.unlabelled import open_unlabelled
-    from hybridvit.evaluate.metrics import softmax
+    from hybridvit.evaluate.metrics import most_probable, softmax
     from hybridvit.evaluate.run import evaluate
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
@@ -63,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(engine, loader, on_batch=advance)
 
     probabilities = softmax(result.logits)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : args.top_k]
     predictions = [
-        {"path": path, "predictions": [{"class": names[k], "probability": float(row[k])} for k in order]}
-        for path, row, order in zip(result.paths, probabilities, best, strict=True)
+        {
+            "path": path,
+            "predictions": [{"class": names[k], "probability": float(row[k])} for k in most_probable(row, args.top_k)],
+        }
+        for path, row in zip(result.paths, probabilities, strict=True)
     ]
     if args.json:
-        print(json.dumps({"pictures": predictions, "broken": result.broken}, indent=2, ensure_ascii=False))
+        print(to_json({"pictures": predictions, "broken": result.broken}))
     elif args.csv:
         _print_csv(predictions)
     else:

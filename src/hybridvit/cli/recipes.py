@@ -1,11 +1,11 @@
 """hybridvit recipes: what can be trained, on whose word, at what cost; and the original repositories' recipes as ours."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from hybridvit.cli.options import add, refuse
+from hybridvit.output import to_json
 
 HELP = """List the training recipes: their model, source, cost and status. `recipes import FILE.yaml` reads a recipe
 of microsoft/CvT or PaddleViT with its command-line overrides, writes it as ours, and lists what has no effect in the
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     refuse(args, "--gpus", "--out", because="they go with `recipes import`")
     recipes = {name: load_recipe(name) for name in recipe_names()}
     if args.json:
-        print(json.dumps({name: recipe.to_dict() for name, recipe in recipes.items()}, indent=2))
+        print(to_json({name: recipe.to_dict() for name, recipe in recipes.items()}))
         return 0
     rows = [(name, one.model.name, one.about.title, one.about.cost, one.about.status) for name, one in recipes.items()]
     if sys.stdout.isatty():

@@ -1,10 +1,11 @@
 """hybridvit report: one page that says how good a model is, or several runs on one."""
 
 import argparse
-import json
 from pathlib import Path
+from typing import Any
 
 from hybridvit.cli.options import METHODS, add, refuse
+from hybridvit.output import to_json
 
 HELP = """Judge CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg) and write one HTML file that needs no
 network: score, calibration, confusion, classes, telling pictures with maps, size and speed, origin. Without --data:
@@ -24,14 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.data is None:
         return _compare(args)
-    from typing import Any
-
-    from hybridvit.attribution.report import about_checkpoint, build_report
     from hybridvit.cli.progress import progress
     from hybridvit.data.opening import open_test
     from hybridvit.errors import ConfigError
     from hybridvit.evaluate.answers import answers
-    from hybridvit.evaluate.page import save_page
+    from hybridvit.render.page import save_page
+    from hybridvit.report.model import about_checkpoint, model_page
     from hybridvit.runtime import pick_device
     from hybridvit.weights import checkpoint
 
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             model, found, names=(str(file), data_name), batch_size=args.batch, workers=args.workers, on_batch=advance
         )
     with progress("explaining", total=min(3 * args.pictures, len(source))) as advance:
-        html = build_report(
+        html = model_page(
             model,
             result,
             source,
@@ -64,22 +63,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from hybridvit.cli.table import show
-    from hybridvit.evaluate.history import differences, read_run
-    from hybridvit.evaluate.page import save_page
-    from hybridvit.evaluate.run_page import compare_page, comparison, unique_names
+    from hybridvit.render.page import save_page
+    from hybridvit.report.history import differences, read_run
+    from hybridvit.report.run import compare_page, comparison, unique_names
 
     runs = [read_run(folder) for folder in args.files]
     rows, differing = comparison(runs), differences(runs)
+    if args.json:
+        print(to_json({"runs": rows, "differences": dict(differing)}))
+    else:
+        _show(rows, unique_names(runs), differing)
     if args.out:
         save_page(args.out, compare_page(runs))
-    if args.json:
-        print(json.dumps({"runs": rows, "differences": dict(differing)}, indent=2, ensure_ascii=False))
-        return 0
+        if not args.json:
+            print(f"\nThe curves are in {args.out}")
+    return 0
+
+
+def _show(rows: list[dict[str, Any]], names: list[str], differing: list[tuple[str, list[Any]]]) -> None:
+    from hybridvit.cli.table import show
+
     show(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows])
     if differing:
         print()
-        show(["recipe", *unique_names(runs)], [[key, *values] for key, values in differing])
-    if args.out:
-        print(f"\nThe curves are in {args.out}")
-    return 0
+        show(["recipe", *names], [[key, *values] for key, values in differing])

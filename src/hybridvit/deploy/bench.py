@@ -126,9 +126,9 @@ def _take_turns(
 
 def count_gmacs(model: nn.Module, image_size: tuple[int, int]) -> float:
     """10^9 multiply-accumulates for one picture. (PyTorch counts two operations for each.)"""
-    channels = getattr(model, "in_chans", 3)
+    channels, parameter = getattr(model, "in_chans", 3), next(model.parameters())
     with FlopCounterMode(display=False) as counter:  # with gradients: its hooks stumble over parameters without
-        model(torch.randn(1, channels, *image_size))
+        model(torch.randn(1, channels, *image_size).to(parameter))
     return counter.get_total_flops() / 2e9
 
 

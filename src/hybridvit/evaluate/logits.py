@@ -5,22 +5,30 @@ read, may be missing) as Unicode.
 """
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
-from hybridvit.evaluate.calibration import calibration_error
-from hybridvit.evaluate.metrics import Metrics, measure
-from hybridvit.files import replacing
+from hybridvit.evaluate.calibration import calibration_error, calibration_section, reliability
+from hybridvit.evaluate.metrics import Metrics, measure, softmax
+from hybridvit.files import writing
+from hybridvit.render.page import Thumbnail, fragment, pictures, read_or_grey, section, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ARRAYS = ("logits", "labels", "paths", "class_names")
 LOGITS = "logits.npz"
 """In a run's folder: the answers of its last evaluation."""
+WORST = 24
+"""Mistakes that are shown."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,45 @@ class Result:
     def calibration_error(self) -> float:
         """In percent; evaluate.calibration says how."""
         return calibration_error(self.logits, self.labels)
+
+    @property
+    def figures(self) -> Mapping[str, float | None]:
+        return self.metrics.figures
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.metrics.to_dict(), "calibration_error": self.calibration_error, "broken": list(self.broken)}
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a row per class."""
+        return self.metrics.to_frame()
+
+    def __str__(self) -> str:
+        return str(self.metrics)
+
+    def tiles(self) -> dict[str, object]:
+        """The figures that matter most, in words."""
+        broken = f"{len(self.broken)}, in no figure" if self.broken else None
+        return self.metrics.tiles() | {"calibration error": f"{self.calibration_error:.2f} %", "not read": broken}
+
+    def sections(self) -> list[Markup]:
+        """For pages: confusion, classes, calibration."""
+        return [*self.metrics.sections(), calibration_section(reliability(self.logits, self.labels))]
+
+    def plot(self) -> "Figure":
+        """The confusion matrix. Raises: ConfigError without matplotlib."""
+        return self.metrics.plot()
+
+    def _repr_html_(self) -> str:
+        return fragment(tiles(self.tiles()), *self.sections(), self._worst())
+
+    def _worst(self) -> Markup:
+        """The most confident mistakes, with their pictures where they can still be read."""
+        indices, items = self.mistakes()[:WORST], []
+        for index, row in zip(indices, softmax(self.logits[indices]), strict=True):
+            found, truth, path = row.argmax(), self.class_names[self.labels[index]], self.paths[index]
+            said = f"is {truth}, found {self.class_names[found]} ({100 * row[found]:.0f} %)"
+            items.append(Thumbnail([read_or_grey(path)], said, path))
+        return section("Worst pictures", pictures(items), note="The most confident mistakes.") if items else Markup()
 
     def mistakes(self) -> np.ndarray:
         """Indices of the wrongly classified pictures, the most confident mistake first."""
@@ -85,8 +132,10 @@ class Recorder:
             broken=tuple(source.name(index) for index in broken),
         )
 
-    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> None:
-        save_logits(folder / LOGITS, self.result(source, broken=broken))
+    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> Result:
+        result = self.result(source, broken=broken)
+        save_logits(folder / LOGITS, result)
+        return result
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         logits = np.stack(self.logits) if self.logits else np.empty((0, len(self.class_names)), dtype=np.float32)
@@ -101,18 +150,15 @@ def save_logits(path: str | Path, result: Result) -> None:
     path = Path(path)
     if path.suffix != ".npz":
         raise DataError(f"{path}: a logits file is numpy's .npz; call it {path.with_suffix('.npz').name}.")
-    try:
-        with replacing(path) as temporary:
-            np.savez(
-                temporary,
-                logits=result.logits,
-                labels=result.labels,
-                paths=np.array(result.paths, dtype=np.str_),
-                class_names=np.array(result.class_names, dtype=np.str_),
-                broken=np.array(result.broken, dtype=np.str_),
-            )
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error}") from error
+    with writing(path) as temporary:
+        np.savez(
+            temporary,
+            logits=result.logits,
+            labels=result.labels,
+            paths=np.array(result.paths, dtype=np.str_),
+            class_names=np.array(result.class_names, dtype=np.str_),
+            broken=np.array(result.broken, dtype=np.str_),
+        )
 
 
 def load_logits(path: str | Path) -> Result:

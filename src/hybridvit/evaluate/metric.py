@@ -42,5 +42,8 @@ class Metric(Protocol):
     def compute(self) -> Result:
         """Raises: DataError when nothing was counted, or a prediction is not finite; on every rank alike."""
 
-    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> None:
-        """Write the predictions that were asked for into a run's folder; nothing where none were. Raises: DataError."""
+    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> Result | None:
+        """Write the predictions that were asked for into a run's folder, and give all that there is to show of them.
+
+        None where none were asked for. Raises: DataError.
+        """

@@ -4,13 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
-from hybridvit.evaluate.table import to_frame, to_html
+from hybridvit.evaluate.sections import class_section, confusion_section
+from hybridvit.evaluate.table import to_frame
+from hybridvit.render.figures import confusion_matrix
+from hybridvit.render.page import fragment, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +66,30 @@ class Metrics:
             f"{len(self.classes)} classes"
         )
 
+    def tiles(self) -> dict[str, object]:
+        """The figures that matter most, in words."""
+        return {
+            "top-1": f"{self.top1:.2f} %",
+            "top-5": None if self.top5 is None else f"{self.top5:.2f} %",
+            "right": f"{self.correct} of {self.images}",
+            "cross-entropy": f"{self.loss:.4f}",
+        }
+
+    def sections(self) -> list[Markup]:
+        """For pages: confusion, and every class, the worst first."""
+        classes = sorted(self.classes, key=lambda c: 101 if c.recall is None else c.recall)
+        rows = [[one.name, one.images, one.recall, one.precision] for one in classes]
+        return [
+            confusion_section(np.array(self.confusion), [one.name for one in self.classes]),
+            class_section(["class", "pictures", "recall %", "precision %"], rows),
+        ]
+
+    def plot(self) -> "Figure":
+        """The confusion matrix. Raises: ConfigError without matplotlib."""
+        return confusion_matrix(np.array(self.confusion), [one.name for one in self.classes])
+
     def _repr_html_(self) -> str:
-        rows = [(one.name, one.images, one.recall, one.precision) for one in self.classes]
-        return to_html(str(self), ["class", "pictures", "recall %", "precision %"], rows)
+        return fragment(tiles(self.tiles()), *self.sections())
 
 
 class Accuracy:
@@ -162,6 +190,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities in float64. Shape: (N, K) -> same."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def most_probable(probabilities: np.ndarray, k: int) -> list[int]:
+    """Numbers of the k largest, the largest first, the earlier first among equals. Shape: (K,)."""
+    return np.argsort(-probabilities, kind="stable")[:k].tolist()
 
 
 def _percent(part: int, whole: int) -> float | None:

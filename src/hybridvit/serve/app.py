@@ -31,14 +31,15 @@ from starlette.requests import ClientDisconnect
 from torch import nn
 
 from hybridvit import __version__
-from hybridvit.attribution.draw import shown
 from hybridvit.attribution.explain import explain as explain_picture
 from hybridvit.attribution.explain import names_of, preprocess_of
-from hybridvit.attribution.explanation import Method
+from hybridvit.attribution.explanation import Explanation, Method
 from hybridvit.attribution.geometry import View, view
 from hybridvit.attribution.record import sites
 from hybridvit.data.decode import decode
 from hybridvit.errors import ConfigError, DataError, HybridVitError
+from hybridvit.evaluate.metrics import most_probable
+from hybridvit.render.figures import Scale
 from hybridvit.serve.batching import Batcher
 from hybridvit.serve.uploads import Budget, BusyError, TooLargeError, TooSlowError, received, what_came
 
@@ -238,15 +239,15 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
                     seen = await decoded(request, data, name)
                     work = partial(explain_picture, models[name], seen, method=method, **options)
                     found = await asyncio.get_running_loop().run_in_executor(executor, work)
-                    what, layer = await asyncio.to_thread(_layer, found.sized(min(LAYER_SIDE, max(seen.picture.size))))
+                    scale, layer = await asyncio.to_thread(_layer, found.sized(min(LAYER_SIDE, max(seen.picture.size))))
         rows, columns = seen.seen
         return Map(
             **_prediction(name, models[name], seen.size, found.probabilities, top),
             title=found.title,
-            unit=what.unit,
-            low=what.low,
-            high=what.high,
-            signed=what.signed,
+            unit=scale.unit,
+            low=scale.low,
+            high=scale.high,
+            signed=found.is_signed,
             layer=layer,
             seen=(columns.start, rows.start, columns.stop, rows.stop),
         )
@@ -280,23 +281,25 @@ def _decode(data: bytes, model: nn.Module, max_pixels: int) -> View:
     return view(decode(data, name="The upload", channels=preprocess.in_chans, max_pixels=max_pixels), preprocess)
 
 
-def _layer(found: Any) -> tuple[Any, str]:
-    what = shown(found)
+def _layer(found: Explanation) -> tuple[Scale, str]:
+    layer = found.layer()
     buffer = io.BytesIO()
-    Image.fromarray(what.layer(), "RGBA").save(buffer, "PNG")
-    return what, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    Image.fromarray(layer.rgba_HW4, "RGBA").save(buffer, "PNG")
+    return layer.scale, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _prediction(
     name: str, model: nn.Module, size: tuple[int, int], probabilities: np.ndarray, top: int
 ) -> dict[str, Any]:
     labels = names_of(model, len(probabilities))
-    order = np.argsort(-probabilities, kind="stable")[:top]
     return {
         "model": name,
         "width": size[1],
         "height": size[0],
-        "top": [Guess(index=int(k), label=labels[k], probability=float(probabilities[k])) for k in order],
+        "top": [
+            Guess(index=k, label=labels[k], probability=float(probabilities[k]))
+            for k in most_probable(probabilities, top)
+        ],
     }
 
 

@@ -4,11 +4,11 @@ import torch
 
 from hybridvit.data.loader import eval_loader
 from hybridvit.errors import CheckpointError, DataError
-from hybridvit.evaluate.history import REPORT, read_run
 from hybridvit.evaluate.metric import Metric
-from hybridvit.evaluate.page import save_page
 from hybridvit.evaluate.run import stream
-from hybridvit.evaluate.run_page import run_page
+from hybridvit.render.page import save_page
+from hybridvit.report.history import REPORT, read_run
+from hybridvit.report.run import run_page
 from hybridvit.runtime import environment
 from hybridvit.train.precise import measure_batchnorm
 from hybridvit.train.run import Run
@@ -80,8 +80,10 @@ def leave_report(run: Run, metric: Metric, broken: list[int]) -> None:
     if not run.ranks.is_first:
         return
     try:
-        metric.save(run.out, run.splits.test, broken=broken)
-        save_page(run.out / REPORT, run_page(read_run(run.out), environment=environment(run.device)))
+        result = metric.save(run.out, run.splits.test, broken=broken) or metric.compute()
+        history = read_run(run.out, primary=run.task.primary)
+        html = run_page(history, answers=result._repr_html_(), environment=environment(run.device))
+        save_page(run.out / REPORT, html)
     except DataError as error:
         run.reporter.say(f"Warning: {error}")
 

@@ -1,4 +1,4 @@
-"""What a run's folder tells about it: its recipe, its metrics, its speed and its last answers."""
+"""What a run's folder tells about it: its recipe, its metrics and its speed."""
 
 import json
 import statistics
@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from hybridvit.errors import DataError
-from hybridvit.evaluate.logits import LOGITS, Result, load_logits
 
 REPORT = "report.html"
+NO_CURVES = frozenset({"step", "epoch", "images", "skipped", "broken_train", "broken_test"})
+"""Keys of metrics.jsonl that count."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class History:
     recipe: dict[str, Any]
     metrics: list[dict[str, Any]]
     timings: list[dict[str, Any]]
+    primary: str
+    """The figure by which the best weights are chosen; higher is better."""
 
     @property
     def name(self) -> str:
@@ -34,10 +37,24 @@ class History:
         return [(line["step"], line[key]) for line in lines if line.get(key) is not None]
 
     @property
+    def curves(self) -> list[str]:
+        """What there is a curve of, in the order in which the run noted it."""
+        keys = dict.fromkeys(key for line in (*self.metrics, *self.timings) for key in line)
+        return [key for key in keys if key not in NO_CURVES]
+
+    @property
     def best(self) -> dict[str, Any] | None:
         """The line of the best evaluation; the earliest among equals, as its weights are those that were kept."""
-        judged = [line for line in self.metrics if line.get("top1") is not None]
-        return max(judged, key=lambda line: line["top1"]) if judged else None
+        return max(self._evaluations, key=lambda line: line[self.primary], default=None)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The line of the last evaluation; empty before there was one."""
+        return self._evaluations[-1] if self._evaluations else {}
+
+    @property
+    def _evaluations(self) -> list[dict[str, Any]]:
+        return [line for line in self.metrics if line.get(self.primary) is not None]
 
     @property
     def speed(self) -> float | None:
@@ -45,14 +62,9 @@ class History:
         rates = [rate for _, rate in self.curve("images_per_second")]
         return statistics.median(rates) if rates else None
 
-    def result(self) -> Result | None:
-        """The answers of the last evaluation; None before the end of the run."""
-        path = self.folder / LOGITS
-        return load_logits(path) if path.is_file() else None
 
-
-def read_run(folder: str | Path) -> History:
-    """Raises: DataError when the folder holds no run."""
+def read_run(folder: str | Path, *, primary: str = "top1") -> History:
+    """primary: the task's primary figure. Raises: DataError when the folder holds no run."""
     folder = Path(folder)
     try:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
@@ -63,7 +75,7 @@ def read_run(folder: str | Path) -> History:
             "leaves them."
         ) from error
     timings = folder / "timings.jsonl"
-    return History(folder, recipe, metrics, _lines(timings) if timings.is_file() else [])
+    return History(folder, recipe, metrics, _lines(timings) if timings.is_file() else [], primary)
 
 
 def differences(runs: Sequence[History]) -> list[tuple[str, list[Any]]]:
@@ -72,6 +84,15 @@ def differences(runs: Sequence[History]) -> list[tuple[str, list[Any]]]:
     keys = sorted({key for values in flat for key in values if not key.startswith("about.")})
     rows = [(key, [values.get(key) for values in flat]) for key in keys]
     return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
+
+
+def read_history(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; none where there is no such file. Raises: DataError when it is damaged."""
+    path = Path(path)
+    try:
+        return _lines(path) if path.is_file() else []
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not what `hybridvit train` writes, a JSON object per line: {error}") from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

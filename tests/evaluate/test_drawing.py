@@ -1,4 +1,4 @@
-"""evaluate/report.py: the picture is drawn in the extreme cases too, and its errors are ours."""
+"""evaluate/drawing.py: results are drawn in the extreme cases too, and its errors are ours."""
 
 import sys
 from collections.abc import Callable
@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from hybridvit.errors import ConfigError, DataError
+from hybridvit.evaluate.drawing import figure
 from hybridvit.evaluate.logits import Result
-from hybridvit.evaluate.report import draw_report, read_history
+from hybridvit.render.figures import save_png
 
 
 @pytest.fixture
@@ -26,13 +27,13 @@ def result(make_pictures: Callable[..., Path]) -> Result:
 
 
 def test_a_model_without_mistakes_and_without_history_is_drawn(tmp_path: Path, result: Result) -> None:
-    draw_report(tmp_path / "report.png", result, title="perfect")
+    save_png(tmp_path / "report.png", figure(result, title="perfect"))
     with Image.open(tmp_path / "report.png") as picture:
         assert picture.size[0] == 1500
 
 
 def test_mistakes_make_the_picture_longer(tmp_path: Path, result: Result) -> None:
-    draw_report(tmp_path / "right.png", result, title="right")
+    save_png(tmp_path / "right.png", figure(result, title="right"))
     many = Result(
         logits=np.repeat(-result.logits, 5, axis=0),
         labels=np.repeat(result.labels, 5),
@@ -40,7 +41,7 @@ def test_mistakes_make_the_picture_longer(tmp_path: Path, result: Result) -> Non
         class_names=result.class_names,
     )
     history = [{"step": 1, "loss": 2.0}, {"step": 2, "top1": 0.0}]
-    draw_report(tmp_path / "wrong.png", many, title="wrong", history=history)
+    save_png(tmp_path / "wrong.png", figure(many, title="wrong", history=history))
     with Image.open(tmp_path / "right.png") as right, Image.open(tmp_path / "wrong.png") as wrong:
         assert wrong.height > right.height
 
@@ -49,18 +50,27 @@ def test_without_matplotlib_the_message_says_what_to_install(
     tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigError, match=r"hybridvit\[demo\]"):
-        draw_report(tmp_path / "report.png", result, title="none")
+    with pytest.raises(ConfigError, match=r"hybridvit\[viz\]"):
+        figure(result, title="none")
 
 
 def test_a_picture_that_vanished_and_a_folder_that_cannot_be_written_are_errors(tmp_path: Path, result: Result) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
-        draw_report(tmp_path / "file" / "report.png", result, title="nowhere")
+        save_png(tmp_path / "file" / "report.png", figure(result, title="nowhere"))
     Path(result.paths[0]).unlink()
     with pytest.raises(DataError, match="cannot be read now"):
-        draw_report(tmp_path / "report.png", result, title="gone")
+        figure(result, title="gone")
 
 
-def test_no_metrics_file_is_no_history(tmp_path: Path) -> None:
-    assert read_history(tmp_path / "metrics.jsonl") == []
+@pytest.mark.parametrize("classes", [1, 2, 40, 1000])
+def test_few_and_many_classes_and_pictures_that_are_gone_make_a_fragment(classes: int) -> None:
+    labels = np.arange(4) % classes
+    logits = np.zeros((4, classes), dtype=np.float32)
+    logits[:, -1] = 9
+    names = tuple(f"class {k}" for k in range(classes))
+    html = Result(logits, labels, tuple("wxyz"), names, ("broken.png",))._repr_html_()
+    assert html.count("data:image/jpeg") == (labels != classes - 1).sum()
+    assert "<svg" in html
+    assert "1, in no figure" in html
+    assert ("1000 classes" in html) == (classes == 1000)

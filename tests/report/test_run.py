@@ -1,4 +1,4 @@
-"""evaluate/history.py and run_page.py: a run's folder, told and compared."""
+"""report/history.py and run.py: a run's folder, told and compared."""
 
 import json
 from collections.abc import Callable
@@ -10,9 +10,9 @@ import yaml
 
 from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
-from hybridvit.evaluate.history import LOGITS, differences, read_run
-from hybridvit.evaluate.logits import Result, save_logits
-from hybridvit.evaluate.run_page import compare_page, comparison, run_page
+from hybridvit.evaluate.logits import Result
+from hybridvit.report.history import differences, read_history, read_run
+from hybridvit.report.run import compare_page, comparison, run_page
 
 MakeRun = Callable[..., Path]
 
@@ -45,7 +45,8 @@ def test_the_best_is_the_earliest_of_equals(make_run: MakeRun) -> None:
     assert run.best["step"] == 20
     assert run.speed == 30
     assert run.curve("loss") == [(5, 2.0)]
-    assert run.result() is None
+    assert run.last["step"] == 40
+    assert run.curves == ["loss", "lr", "grad_norm", "top1", "test_loss", "images_per_second"]
 
 
 def test_a_page_has_curves_confusion_worst_pictures_recipe_and_environment(
@@ -56,9 +57,17 @@ def test_a_page_has_curves_confusion_worst_pictures_recipe_and_environment(
     labels = np.array(source.labels)
     logits = np.eye(3, dtype=np.float32)[(labels + (np.arange(9) % 3 == 0)) % 3] * 4
     paths = [source.name(i) for i in range(9)]
-    save_logits(folder / LOGITS, Result(logits, labels, (*paths[:8], "moved/away.png"), source.class_names))
-    html = run_page(read_run(folder), environment={"torch": "9.9"})
-    for text in ("About run", "Training loss", "Learning rate", "Confusion", "Accuracy by class", "70.00 %", "9.9"):
+    result = Result(logits, labels, (*paths[:8], "moved/away.png"), source.class_names)
+    html = run_page(read_run(folder), answers=result._repr_html_(), environment={"torch": "9.9"})
+    for text in (
+        "About run",
+        "Training loss",
+        "Learning rate",
+        "Confusion",
+        "Accuracy by class",
+        "<b>70.00</b>",
+        "9.9",
+    ):
         assert text in html
     assert html.count("data:image/jpeg") == 3
     assert "is a, found b" in html
@@ -79,7 +88,7 @@ def test_runs_are_compared_by_figures_recipes_and_curves(make_run: MakeRun) -> N
     assert differences(runs) == [("optimizer.lr", [0.1, 0.3])]
     assert [row["best top-1 %"] for row in comparison(runs)] == [70.0, 80.0]
     html = compare_page(runs)
-    assert html.count("<polyline") == 12
+    assert html.count("<svg") == 6
     assert "slow" in html
 
 
@@ -91,3 +100,31 @@ def test_runs_of_the_same_name_are_told_by_their_paths(make_run: MakeRun) -> Non
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the folder of a run"):
         read_run(tmp_path)
+
+
+def test_another_task_has_its_own_figure_and_curves(make_run: MakeRun) -> None:
+    folder = make_run()
+    lines = [{"step": k, "epoch": k, "mAP": value, "mIoU <b>": 0.5} for k, value in enumerate((0.1, None, 0.4))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = read_run(folder, primary="mAP")
+    assert run.best == lines[2]
+    html = run_page(run, environment={})
+    assert "best mAP" in html
+    assert "mIoU &lt;b&gt;" in html
+    both = comparison([run, read_run(make_run("other"))])
+    assert both[0].keys() == both[1].keys() == {*comparison([run])[0], "best top-1 %", "last top-1 %"}
+
+
+def test_a_class_called_script_stays_a_name_on_a_runs_page(make_run: MakeRun) -> None:
+    name = "<script>alert(1)</script>"
+    result = Result(np.eye(2, dtype=np.float32)[[0, 0]], np.array([0, 1]), (name, name), (name, "b"))
+    html = run_page(read_run(make_run()), answers=result._repr_html_(), environment={name: name})
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") > 5
+
+
+def test_a_history_that_is_damaged_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(DataError, match=r"metrics.jsonl is not what `hybridvit train` writes"):
+        read_history(tmp_path / "metrics.jsonl")
+    assert read_history(tmp_path / "none.jsonl") == []

@@ -1,0 +1,1 @@
+"""Pages and figures: one template and one renderer (matplotlib), for results, maps and reports."""
