@@ -19,7 +19,7 @@ from hybridvit.errors import DataError
 from hybridvit.evaluate.calibration import calibration_error, calibration_section, reliability
 from hybridvit.evaluate.metrics import Metrics, measure, softmax
 from hybridvit.files import writing
-from hybridvit.render.page import Thumbnail, fragment, pictures, read_or_grey, section, tiles
+from hybridvit.render.page import Thumbnail, fragment, note, pictures, read_or_grey, section, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,11 @@ class Result:
             found, truth, path = row.argmax(), self.class_names[self.labels[index]], self.paths[index]
             said = f"is {truth}, found {self.class_names[found]} ({100 * row[found]:.0f} %)"
             items.append(Thumbnail([read_or_grey(path)], said, path))
-        return section("Worst pictures", pictures(items), note="The most confident mistakes.") if items else Markup()
+        return section(
+            "Worst pictures",
+            pictures(items) if items else note("It made no mistake."),
+            note="The most confident mistakes.",
+        )
 
     def mistakes(self) -> np.ndarray:
         """Indices of the wrongly classified pictures, the most confident mistake first."""
