@@ -10,9 +10,10 @@ from torch import nn
 
 from hybridvit.deploy.fuse import ABSORBED, RULES, fuse
 from hybridvit.deploy.fused import Chunk
-from hybridvit.deploy.kernels import portable_kernels
 from hybridvit.errors import ConfigError
-from hybridvit.models import catalog, cmt, cvt, layers, position
+from hybridvit.kernels import layers
+from hybridvit.kernels.state import portable_kernels
+from hybridvit.models import catalog, cmt, cvt, position
 from hybridvit.models.backbone import Backbone
 
 MakeModel = Callable[..., Backbone]

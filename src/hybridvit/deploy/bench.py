@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridvit.deploy import engines, memory
-from hybridvit.deploy.kernels import linear
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.convolution import linear
 from hybridvit.models import catalog
 
 

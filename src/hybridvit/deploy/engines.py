@@ -23,6 +23,7 @@ from hybridvit.deploy import export
 from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused import Chunk, Fused
 from hybridvit.errors import CheckpointError, ConfigError
+from hybridvit.kernels.inductor import freezing, read_package
 from hybridvit.models.position import Grid
 
 ENGINES = ("eager", "fused", "compiled", "onnx", "openvino")
@@ -114,10 +115,8 @@ class CompiledEngine(nn.Module):
         self.model, self.batch_size = torch.compile(model.requires_grad_(False), dynamic=False), batch_size
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        from torch._inductor import config
-
         missing = max(0, self.batch_size - len(images_BCHW))
-        with torch.no_grad(), config.patch(freezing=True):
+        with torch.no_grad(), freezing():
             return self.model(F.pad(images_BCHW, (0, 0, 0, 0, 0, 0, 0, missing)))[: len(images_BCHW)]
 
 
@@ -166,10 +165,8 @@ def open_export(path: str | Path) -> Engine:
     if path.suffix == ".xml":
         return OpenVinoEngine(path)
     if path.name.endswith(export.SUFFIXES["aoti"]):
-        from torch._inductor import aoti_load_package
-
-        package = aoti_load_package(str(path))
-        return ProgramEngine(package, json.loads(package.get_metadata()[export.METADATA]))
+        package, written = read_package(path)
+        return ProgramEngine(package, json.loads(written[export.METADATA]))
     if path.suffix == ".pt2":
         files = {f"{export.METADATA}.json": ""}
         program = torch.export.load(path, extra_files=files)

@@ -28,6 +28,7 @@ from hybridvit.deploy.fused_cmt import Baked
 from hybridvit.deploy.graph import cancel_permutations, rewrite
 from hybridvit.errors import ConfigError
 from hybridvit.files import replacing
+from hybridvit.kernels.inductor import write_package
 from hybridvit.models.position import Grid
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "aoti": ".aoti.pt2"}
@@ -204,16 +205,9 @@ def _write_pt2(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -
 
 
 def _write_aoti(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    from torch._inductor import aoti_compile_and_package
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        package = aoti_compile_and_package(
-            program,
-            package_path=str(Path(folder) / "model.pt2"),
-            inductor_configs={"aot_inductor.metadata": {METADATA: json.dumps(metadata)}},
-        )
-        Path(package).replace(path)
+        write_package(program, Path(folder) / "model.pt2", {METADATA: json.dumps(metadata)}).replace(path)
 
 
 _WRITERS: dict[str, Callable[[ExportedProgram, Path, dict[str, Any]], None]] = {

@@ -3,13 +3,13 @@
 Tensors: O output channels, C input channels, H rows, W columns.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridvit.deploy.kernels import IN_PLACE, Activation, Conv
+from hybridvit.kernels.convolution import IN_PLACE, Activation, Conv
+from hybridvit.kernels.kept import Kept
+from hybridvit.kernels.state import is_eager, may_overwrite
 from hybridvit.models.position import Grid
 
 
@@ -65,23 +65,18 @@ class ShiftedConv(nn.Module):
         self.conv = Conv(weight * scale.view(per_channel), bias + all_taps_O, padding=1, groups=groups)
         self.activate = IN_PLACE[activation]
         self.register_buffer("taps_O133", taps_O133)
-        self._border: Tensor | None = None
+        self._borders = Kept(2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y_BOHW = self.conv(x_BCHW)
-        return self.activate(y_BOHW.add_(self._border_map((y_BOHW.shape[2], y_BOHW.shape[3]))))
+        border_1OHW = self._border_map((y_BOHW.shape[2], y_BOHW.shape[3]))
+        return self.activate(y_BOHW.add_(border_1OHW) if may_overwrite(y_BOHW) else y_BOHW + border_1OHW)
 
     def _border_map(self, grid: Grid) -> Tensor:
-        """What the padding takes from the shift's sum: zero inside. Shape: -> (1, O, H, W). The last one is remembered."""
-        if torch.compiler.is_compiling():
+        """What the padding takes from the shift's sum: zero inside. Shape: -> (1, O, H, W). The last ones are kept."""
+        if not is_eager(self.taps_O133):
             return self._compute_border_map(grid)
-        if self._border is None or self._border.shape[2:] != grid:
-            self._border = self._compute_border_map(grid)
-        return self._border
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ShiftedConv":
-        self._border = None
-        return super()._apply(fn, recurse)
+        return self._borders.get(grid, self.taps_O133, lambda: self._compute_border_map(grid))
 
     def _compute_border_map(self, grid: Grid) -> Tensor:
         inside_1OHW = F.conv2d(self.taps_O133.new_ones(1, 1, *grid), self.taps_O133, padding=1)

@@ -9,7 +9,8 @@ from torch import nn
 from hybridvit.deploy import fused_cmt, fused_cvt
 from hybridvit.deploy.fused import Fused
 from hybridvit.errors import ConfigError
-from hybridvit.models import cmt, cvt, layers
+from hybridvit.kernels import layers
+from hybridvit.models import cmt, cvt
 from hybridvit.models.position import PositionBias
 
 RULES: dict[type[nn.Module], type[nn.Module]] = {
@@ -52,11 +53,13 @@ def is_fusible(model: nn.Module) -> bool:
     return type(model) in _WHOLE_MODELS
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def fuse(model: nn.Module) -> Fused:
     """A copy for inference with every BatchNorm folded, on the same device and in the same type; the model stays as it is.
 
-    The arithmetic is exact (float64: to 1e-9); constants are folded in float64. Weights changed afterwards are not seen.
+    The arithmetic is exact (float64: to 1e-9); constants are folded in float64. Weights of `model` changed afterwards are not
+    seen. Safe to call from several threads.
 
     Raises: ConfigError for anything but a CvT or CMT with its head.
     """
@@ -66,15 +69,7 @@ def fuse(model: nn.Module) -> Fused:
     device, dtype = parameter.device, parameter.dtype
     plain: Any = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).eval()
     fused = _WHOLE_MODELS[type(model)](plain).to(device=device, dtype=dtype).eval().requires_grad_(False)
-    for name in (
-        "architecture",
-        "model_args",
-        "pretrained_cfg",
-        "num_classes",
-        "in_chans",
-        "preprocess",
-        "label_names",
-    ):
+    for name in ("architecture", "pretrained_cfg", "num_classes", "in_chans", "preprocess", "label_names", "task"):
         if hasattr(model, name):
             setattr(fused, name, getattr(model, name))
     return fused

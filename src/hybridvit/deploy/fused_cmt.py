@@ -7,8 +7,7 @@ the projection.
 Tensors: B batch, C channels, D hidden channels, H rows, W columns, N queries, M keys, h heads.
 """
 
-from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +20,13 @@ from hybridvit.deploy.folding import (
     scale_and_shift,
     weight_and_bias,
 )
-from hybridvit.deploy.fused import Fused
-from hybridvit.deploy.kernels import Activation, Conv, as_tokens, attention, linear
+from hybridvit.deploy.fused import Fused, attention
+from hybridvit.kernels.convolution import Activation, Conv, as_tokens, linear
+from hybridvit.kernels.kept import Kept
+from hybridvit.kernels.layers import plus_identity
+from hybridvit.kernels.state import is_eager, may_overwrite
 from hybridvit.models import cmt, position
-from hybridvit.models.layers import plus_identity
-from hybridvit.models.position import Grid, PositionBias
+from hybridvit.models.position import Bias, Grid, PositionBias
 
 _GELU: dict[str, Activation] = {"none": "gelu", "tanh": "gelu_tanh"}
 
@@ -46,7 +47,7 @@ class Stem(nn.Sequential):
 
 
 class LightweightAttention(nn.Module):
-    """Shape: map (B, C, H, W), residual of the same shape, bias (h, N, M) or None -> the residual, with attention added."""
+    """Shape: map (B, C, H, W), residual of the same shape, bias or None -> the residual, with attention added."""
 
     def __init__(self, attn: cmt.LightweightAttention) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class LightweightAttention(nn.Module):
         self.proj = linear(proj_weight, proj_bias + proj_weight @ v_bias)
         self.position = None if attn.position is None else Baked(attn.position)
 
-    def forward(self, x_BCHW: Tensor, residual_BCHW: Tensor, bias_hNM: Tensor | None) -> Tensor:
+    def forward(self, x_BCHW: Tensor, residual_BCHW: Tensor, bias: Bias | None) -> Tensor:
         grid = (x_BCHW.shape[2], x_BCHW.shape[3])
         if self.reduce is None:
             q_BNC, k_BMC, v_BMC = as_tokens(self.qkv(x_BCHW)).chunk(3, dim=2)
@@ -73,8 +74,8 @@ class LightweightAttention(nn.Module):
             q_BNC = as_tokens(self.q(x_BCHW))
             k_BMC, v_BMC = as_tokens(self.kv(self.reduce(x_BCHW))).chunk(2, dim=2)
         if self.position is not None:
-            bias_hNM = self.position(grid)
-        y_BNC = attention(q_BNC, k_BMC, v_BMC, heads=self.heads, bias_hNM=bias_hNM)
+            bias = self.position(grid)
+        y_BNC = attention(q_BNC, k_BMC, v_BMC, heads=self.heads, bias=bias)
         return self.proj(y_BNC.unflatten(1, grid).permute(0, 3, 1, 2), residual_BCHW)
 
 
@@ -106,7 +107,7 @@ class AbsolutePosition(nn.Module):
 
 
 class Baked(nn.Module):
-    """A position table's result, computed once for a grid; the last other grid's is remembered.
+    """A position table's result, computed once for a grid; the last other grids' are kept.
 
     Shape: grid -> what the table gives.
     """
@@ -119,22 +120,16 @@ class Baked(nn.Module):
         self.register_buffer("baked", table(table.grid).detach().clone())
         self.any_grid = False
         """Export for pictures of any size: never compare grids, always resize."""
-        self._other: tuple[Grid, Tensor] | None = None
+        self._others = Kept(2)
 
-    def forward(self, grid: Grid) -> Tensor:
+    def forward(self, grid: Grid) -> Any:
         if self.any_grid:
             return self.table.resized(grid)
         if grid == self.grid:
             return self.baked
-        if torch.compiler.is_compiling():
+        if not is_eager(self.baked):
             return self.table(grid)
-        if self._other is None or self._other[0] != grid:
-            self._other = grid, self.table(grid)
-        return self._other[1]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Baked":
-        self._other = None
-        return super()._apply(fn, recurse)
+        return self._others.get(grid, next(self.table.parameters(), self.baked), lambda: self.table(grid))
 
 
 class InvertedResidualFFN(nn.Module):
@@ -161,7 +156,8 @@ class InvertedResidualFFN(nn.Module):
         x_BDHW = self.expand(x_BCHW)
         y_BDHW = self.local(x_BDHW)
         if self.adds_behind:
-            y_BDHW = y_BDHW.mul_(self.outer_scale).addcmul_(x_BDHW, self.scale)
+            y_BDHW = y_BDHW.mul_(self.outer_scale) if may_overwrite(y_BDHW) else y_BDHW * self.outer_scale
+            y_BDHW = y_BDHW.addcmul_(x_BDHW, self.scale)
         return self.project(y_BDHW, residual_BCHW)
 
 
@@ -171,7 +167,7 @@ def _linear_tensors(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 
 class Block(nn.Module):
-    """Shape: (B, C, H, W), the stage's bias (h, N, M) or None -> (B, C, H, W)."""
+    """Shape: (B, C, H, W), the stage's bias or None -> (B, C, H, W)."""
 
     def __init__(self, block: cmt.Block, gelu: Activation) -> None:
         super().__init__()
@@ -181,9 +177,9 @@ class Block(nn.Module):
         self.attn = LightweightAttention(block.attn)
         self.ffn = InvertedResidualFFN(block.ffn, gelu)
 
-    def forward(self, x_BCHW: Tensor, bias_hNM: Tensor | None) -> Tensor:
+    def forward(self, x_BCHW: Tensor, bias: Bias | None) -> Tensor:
         x_BCHW = self.lpu(x_BCHW)
-        x_BCHW = self.attn(self.norm1(x_BCHW), x_BCHW, bias_hNM)
+        x_BCHW = self.attn(self.norm1(x_BCHW), x_BCHW, bias)
         return self.ffn(self.norm2(x_BCHW), x_BCHW)
 
 
@@ -208,9 +204,9 @@ class Stage(nn.Module):
         grid = (x_BCHW.shape[2], x_BCHW.shape[3])
         if self.absolute_position is not None:
             x_BCHW = x_BCHW + self.absolute_position(grid)
-        bias_hNM = None if self.position is None else self.position(grid)
+        bias = None if self.position is None else self.position(grid)
         for block in self.blocks:
-            x_BCHW = block(x_BCHW, bias_hNM)
+            x_BCHW = block(x_BCHW, bias)
         return x_BCHW
 
 
@@ -260,14 +256,14 @@ class FusedCMT(Fused):
         self.stages = nn.ModuleList(Stage(stage, gelu, norm) for stage, norm in zip(stages, owed, strict=True))
         self.head = Head(cast(cmt.Head, model.head), gelu) if model.global_pool else nn.Identity()
 
-    def front(self, x_BCHW: Tensor) -> Tensor:
+    def front(self, x_BCHW: Tensor, cut: int) -> Tensor:
         cmt.stage_grids(self.config, (x_BCHW.shape[2], x_BCHW.shape[3]))
         x_BCHW = self.stem(x_BCHW)
-        for stage in self.stages[: self.cut]:
+        for stage in self.stages[:cut]:
             x_BCHW = stage(x_BCHW)
         return x_BCHW
 
-    def back(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[self.cut :]:
+    def back(self, x_BCHW: Tensor, cut: int) -> Tensor:
+        for stage in self.stages[cut:]:
             x_BCHW = stage(x_BCHW)
         return self.head(x_BCHW)

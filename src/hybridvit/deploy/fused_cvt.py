@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hybridvit.deploy.folding import fold_behind, weight_and_bias
-from hybridvit.deploy.fused import Fused
-from hybridvit.deploy.kernels import Conv, as_map, as_tokens, attention, linear
+from hybridvit.deploy.fused import Fused, attention
+from hybridvit.kernels.convolution import Conv, as_map, as_tokens, linear
+from hybridvit.kernels.layers import QuickGELU
 from hybridvit.models import cvt
-from hybridvit.models.layers import QuickGELU
 from hybridvit.models.position import Grid
 
 
@@ -73,7 +73,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Shape: (B, N, C), grid -> same, in place."""
+    """Shape: (B, N, C), grid -> same, in place where it may."""
 
     def __init__(self, block: cvt.Block) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ class FusedCvT(Fused):
         self.norm, self.global_pool = model.norm, model.global_pool
         self.head = nn.Identity() if isinstance(model.head, nn.Identity) else linear(*weight_and_bias(model.head))
 
-    def front(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[: self.cut]:
+    def front(self, x_BCHW: Tensor, cut: int) -> Tensor:
+        for stage in self.stages[:cut]:
             x_BNC, grid = stage(x_BCHW)
             x_BCHW = x_BNC.unflatten(1, grid).permute(0, 3, 1, 2)
         return x_BCHW
 
-    def back(self, x_BCHW: Tensor) -> Tensor:
-        for stage in self.stages[self.cut :]:
+    def back(self, x_BCHW: Tensor, cut: int) -> Tensor:
+        for stage in self.stages[cut:]:
             x_BNC, grid = stage(x_BCHW)
             x_BCHW = x_BNC[:, x_BNC.shape[1] - grid[0] * grid[1] :].unflatten(1, grid).permute(0, 3, 1, 2)
         if self.global_pool == "token":

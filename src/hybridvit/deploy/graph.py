@@ -1,6 +1,6 @@
 """The fused model in the words that other runtimes compute fastest.
 
-What is one kernel in deploy.kernels is several nodes of a graph, and a runtime joins them again only where it knows the
+What is one kernel in kernels.convolution is several nodes of a graph, and a runtime joins them again only where it knows the
 pattern. Measured on OpenVINO, which keeps maps channels-last and tokens as they are:
 
 - a LayerNorm stays one node if it sees tokens (B, N, C), and a view of a map as tokens costs nothing if it is a permutation of
@@ -28,7 +28,7 @@ from torch.fx import Node
 
 from hybridvit.deploy.folding import ShiftedConv
 from hybridvit.deploy.fused import Fused
-from hybridvit.deploy.kernels import IN_PLACE, Conv, as_tokens
+from hybridvit.kernels.convolution import IN_PLACE, Conv, as_tokens
 
 NEARLY_INFINITE = 3e38
 PERMUTE = torch.ops.aten.permute.default

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from timm.layers import trunc_normal_
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.features import feature_take_indices
+from hybridvit.kernels.state import overwrites
 
 
 class Backbone(nn.Module):
@@ -49,14 +50,17 @@ class Backbone(nn.Module):
     def norm_map(self, map_BCHW: Tensor) -> Tensor:
         return map_BCHW
 
+    @overwrites
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x_BCHW))
 
+    @overwrites
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
         """The last stage's features, as `forward_head` takes them."""
         *_, (features, _) = self.forward_stages(x_BCHW.contiguous(memory_format=torch.channels_last))
         return features
 
+    @overwrites
     def forward_intermediates(
         self,
         x_BCHW: Tensor,

@@ -12,22 +12,21 @@ Source: huawei-noah/Efficient-AI-Backbones, cmt_pytorch/cmt.py (the authors).
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from timm.layers import DropPath, LayerNorm2d, to_2tuple, trunc_normal_
-from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.checkpoint import checkpointed
+from hybridvit.kernels.layers import GELU, BatchNorm2d, Linear, Pointwise, ResidualDepthwise, add_to
 from hybridvit.models import position
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CMTConfig
-from hybridvit.models.layers import GELU, BatchNorm2d, Linear, Pointwise, ResidualDepthwise, add_to
-from hybridvit.models.position import Grid, PositionBias
+from hybridvit.models.position import Bias, Grid, PositionBias
 
 
 class ConvActNorm(nn.Module):
@@ -67,7 +66,7 @@ class PatchAggregation(nn.Module):
 class LightweightAttention(nn.Module):
     """Attention with keys and values from a grid made coarser by a convolution of kernel = stride = `reduction`.
 
-    Shape: (B, C, H, W), the stage's bias (h, N, M) or None -> (B, C, H, W).
+    Shape: (B, C, H, W), the stage's bias or None -> (B, C, H, W).
     Source: section 3.2, "Lightweight Multi-head Self-attention".
     """
 
@@ -84,15 +83,15 @@ class LightweightAttention(nn.Module):
         if cfg.position not in (None, "table"):
             self.position = PositionBias(cfg.position, heads=self.heads, grid=grid, reduction=self.reduction)
 
-    def forward(self, x_BCHW: Tensor, bias_hNM: Tensor | None) -> Tensor:
+    def forward(self, x_BCHW: Tensor, bias: Bias | None) -> Tensor:
         grid = (x_BCHW.shape[2], x_BCHW.shape[3])
         q_BhNd = split_heads(self.q(_to_tokens(x_BCHW)), self.heads)
         kv_BMC = self.kv(_to_tokens(x_BCHW if self.reduce is None else self.reduce(x_BCHW)))
         k_BhMd, v_BhMd = (split_heads(x, self.heads) for x in kv_BMC.chunk(2, dim=-1))
         if self.position is not None:
-            bias_hNM = self.position(grid)
+            bias = self.position(grid)
         dropout = self.attn_drop if self.training else 0.0
-        y_BNC = attend(q_BhNd, k_BhMd, v_BhMd, scale=self.scale, bias_hNM=bias_hNM, dropout=dropout)
+        y_BNC = attend(q_BhNd, k_BhMd, v_BhMd, scale=self.scale, bias=bias, dropout=dropout)
         return self.proj_drop(self.proj(y_BNC)).transpose(1, 2).unflatten(2, grid)
 
 
@@ -151,7 +150,7 @@ class InvertedResidualFFN(nn.Module):
 class Block(nn.Module):
     """Local perception, attention, feed-forward, each with its residual.
 
-    Shape: (B, C, H, W), the stage's bias (h, N, M) or None -> (B, C, H, W).
+    Shape: (B, C, H, W), the stage's bias or None -> (B, C, H, W).
     """
 
     def __init__(
@@ -167,9 +166,9 @@ class Block(nn.Module):
         self.drop_path1 = DropPath(drop_path if cfg.attn_drop_path else 0.0)
         self.drop_path2 = DropPath(drop_path)
 
-    def forward(self, x_BCHW: Tensor, bias_hNM: Tensor | None) -> Tensor:
+    def forward(self, x_BCHW: Tensor, bias: Bias | None) -> Tensor:
         x_BCHW = self.lpu(x_BCHW)
-        x_BCHW = add_to(x_BCHW, self.drop_path1(self.attn(self.norm1(x_BCHW), bias_hNM)))
+        x_BCHW = add_to(x_BCHW, self.drop_path1(self.attn(self.norm1(x_BCHW), bias)))
         return add_to(x_BCHW, self.drop_path2(self.ffn(self.norm2(x_BCHW))))
 
 
@@ -209,11 +208,11 @@ class Stage(nn.Module):
         grid = (x_BCHW.shape[2], x_BCHW.shape[3])
         if self.absolute_position is not None:
             x_BCHW = x_BCHW + self._absolute_map(self.absolute_position, grid)
-        bias_hNM = None if self.position is None else self.position(grid)
-        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
-            return checkpoint_seq([partial(block, bias_hNM=bias_hNM) for block in self.blocks], x_BCHW)
+        bias = None if self.position is None else self.position(grid)
         for block in self.blocks:
-            x_BCHW = block(x_BCHW, bias_hNM)
+            x_BCHW = (
+                checkpointed(block, x_BCHW, bias) if self.grad_checkpointing and self.training else block(x_BCHW, bias)
+            )
         return x_BCHW
 
     def _absolute_map(self, table_1NC: Tensor, grid: Grid) -> Tensor:

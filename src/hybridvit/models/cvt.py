@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from timm.layers import DropPath, trunc_normal_
-from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.checkpoint import checkpointed
+from hybridvit.kernels.layers import GELU, BatchNorm2d, Linear, QuickGELU, add_to, prepend
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.configs import CvTConfig
-from hybridvit.models.layers import GELU, BatchNorm2d, Linear, QuickGELU, add_to
-from hybridvit.models.onednn import is_plain
 
 
 class ConvEmbed(nn.Module):
@@ -60,9 +59,7 @@ class ConvProjection(nn.Module):
     def forward(self, x_BCHW: Tensor, cls_B1C: Tensor | None) -> Tensor:
         x_BMC = self.norm(self.conv(x_BCHW)).permute(0, 2, 3, 1).flatten(1, 2)
         if cls_B1C is not None:
-            if x_BMC.requires_grad and is_plain(x_BMC):  # of a slice, BatchNorm computes the gradient ten times slower
-                x_BMC.register_hook(Tensor.contiguous)
-            x_BMC = torch.cat((cls_B1C, x_BMC), dim=1)
+            x_BMC = prepend(cls_B1C, x_BMC)
         return self.linear(x_BMC)
 
 
@@ -163,10 +160,10 @@ class Stage(nn.Module):
         if self.cls_token is not None:
             x_BNC = torch.cat((self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC), dim=1)
         x_BNC = self.drop(x_BNC)
-        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
-            return checkpoint_seq([lambda x, block=block: block(x, grid) for block in self.blocks], x_BNC), grid
         for block in self.blocks:
-            x_BNC = block(x_BNC, grid)
+            x_BNC = (
+                checkpointed(block, x_BNC, grid) if self.grad_checkpointing and self.training else block(x_BNC, grid)
+            )
         return x_BNC, grid
 
 

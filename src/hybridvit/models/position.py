@@ -13,20 +13,41 @@ The last three are gathered to N x N although the keys lie on a coarser grid; of
 the last M. To compute what they compute, so do we.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridvit.kernels.kept import Kept
+from hybridvit.kernels.state import is_eager
+
 Grid = tuple[int, int]
 PositionKind = Literal["table", "offsets", "dense", "head_offsets"]
+
+
+class ResizedBias(NamedTuple):
+    """A table of pairs on another grid than its own: resizing the keys is a product, which attention can take over.
+
+    m keys of the table's own grid. The bias of a dense picture, N x M, then never stands in memory.
+    """
+
+    queries_hNm: Tensor
+    keys_mM: Tensor
+
+    def written_out(self) -> Tensor:
+        """Shape: -> (h, N, M)."""
+        return self.queries_hNm @ self.keys_mM
+
+
+Bias = Tensor | ResizedBias
+"""What is added to attention's scores: (h, N, M), or (N, M) where the heads share it."""
 
 
 class PositionBias(nn.Module):
     """A learned table and the bias that it gives on any grid; on another one than its own it is resized on the fly.
 
-    Shape: grid -> (h, N, M), or (N, M) where the heads share it.
+    The last resized tables are kept until the table changes; with gradients they are computed each time.
     """
 
     index_NM: Tensor | None
@@ -35,15 +56,33 @@ class PositionBias(nn.Module):
         super().__init__()
         self.kind, self.reduction = kind, reduction
         self.table = nn.Parameter(torch.empty(table_shape(kind, heads=heads, grid=grid, reduction=reduction)))
+        self._kept = Kept(4)
         self._remember(grid)
 
-    def forward(self, grid: Grid) -> Tensor:
+    def forward(self, grid: Grid) -> Bias:
         if grid == self.grid:
             return bias(self.kind, self.table, grid=grid, reduction=self.reduction, index_NM=self.index_NM)
-        return self.resized(grid)
+        if torch.compiler.is_compiling():
+            return self.resized(grid)
+        if not is_eager(self.table) or (torch.is_grad_enabled() and self.table.requires_grad):
+            return self._on(grid, self._resize(grid))
+        return self._on(grid, self._kept.get(grid, self.table, lambda: self._resize(grid)))
+
+    def _resize(self, grid: Grid) -> Tensor:
+        """The table on another grid; of a table of pairs, for its own keys."""
+        if self.kind != "table":
+            return resize_table(self.kind, self.table, old=self.grid, new=grid, reduction=self.reduction)
+        return resize_map(self.table.transpose(1, 2).unflatten(2, self.grid), grid).flatten(2).transpose(1, 2)
+
+    def _on(self, grid: Grid, table: Tensor) -> Bias:
+        if self.kind != "table":
+            return bias(self.kind, table, grid=grid, reduction=self.reduction)
+        old, new = (key_grid(each, self.reduction) for each in (self.grid, grid))
+        each_key = torch.eye(old[0] * old[1], dtype=table.dtype, device=table.device).unflatten(1, old)
+        return ResizedBias(table, resize_map(each_key, new).flatten(1))
 
     def resized(self, grid: Grid) -> Tensor:
-        """The bias on another grid."""
+        """The bias on another grid, written out: its graph serves all grids."""
         table = resize_table(self.kind, self.table, old=self.grid, new=grid, reduction=self.reduction)
         return bias(self.kind, table, grid=grid, reduction=self.reduction)
 

@@ -1,28 +1,26 @@
-"""The seam between folded arithmetic and fast kernels: a convolution with its activation and its sum, and attention.
+"""A convolution for inference, with its activation and its sum.
 
-On a CPU in float32 a convolution is one oneDNN call on weights packed once, with the activation and the addition to the
-residual done while the result is still in registers. PyTorch's own calls need a pass over memory for each. Elsewhere (other
-types and devices, tracing, gradients), and within `portable_kernels()`, the same arithmetic is written in plain PyTorch.
+On a CPU in float32 it is one oneDNN call on weights packed once, with the activation and the addition to the residual done
+while the result is still in registers. PyTorch's own calls need a pass over memory for each. Elsewhere (other types and
+devices, tracing, gradients), and within `portable_kernels()`, the same arithmetic is written in plain PyTorch.
 
-Tensors: B batch, C channels, H rows, W columns, N queries, M keys, h heads, d channels of a head.
+Tensors: B batch, C channels, H rows, W columns, N tokens.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridvit.models.attention import attend, split_heads
+from hybridvit.kernels.kept import Kept
+from hybridvit.kernels.state import is_plain, may_overwrite
 
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 
 PACKED_SHAPES = 2
 """How many layouts of its weights a convolution keeps: a full batch and the last, shorter one."""
-
-_fast = True
 
 # name -> (oneDNN's name, its variant)
 _ONEDNN: dict[Activation, tuple[str, str]] = {
@@ -39,24 +37,10 @@ IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-@contextmanager
-def portable_kernels() -> Iterator[None]:
-    """Within this block every kernel is written in plain PyTorch: the oracle of the fast ones."""
-    global _fast
-    before, _fast = _fast, False
-    try:
-        yield
-    finally:
-        _fast = before
-
-
 def is_fast(x: Tensor) -> bool:
     """Whether oneDNN may compute on `x`: it knows neither float64 nor gradients, and no exporter knows its calls."""
     return (
-        _fast
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and x.device.type == "cpu"
+        is_plain(x)
         and x.dtype == torch.float32
         and not (torch.is_grad_enabled() and x.requires_grad)
         and bool(torch.backends.mkldnn.enabled)
@@ -67,7 +51,7 @@ def is_fast(x: Tensor) -> bool:
 class Conv(nn.Module):
     """A convolution with folded weights, then its activation; in one kernel.
 
-    Shape: (B, C, H, W), channels-last -> (B, C', H', W'). With `add_to`, the result is added to that tensor, in place.
+    Shape: (B, C, H, W), channels-last -> (B, C', H', W'). With `add_to`, the result is added to that, in place where it may.
     """
 
     weight: Tensor
@@ -87,9 +71,11 @@ class Conv(nn.Module):
         self.register_buffer("weight", weight.contiguous())
         self.register_buffer("bias", bias)
         self.stride, self.padding, self.groups, self.activation = stride, padding, groups, activation
-        self._packed: dict[torch.Size, Tensor] = {}
+        self._packed = Kept(PACKED_SHAPES)
 
     def forward(self, x_BCHW: Tensor, add_to: Tensor | None = None) -> Tensor:
+        if add_to is not None and not may_overwrite(add_to):
+            return add_to + self.forward(x_BCHW)
         if is_fast(x_BCHW):
             return self._in_one_kernel(x_BCHW, add_to)
         y_BCHW = F.conv2d(x_BCHW, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
@@ -107,20 +93,10 @@ class Conv(nn.Module):
 
     def _weight_for(self, shape: torch.Size) -> Tensor:
         """The weight in the layout that oneDNN wants for this shape; in another one's it can be thirty times slower."""
-        if shape not in self._packed:
-            if len(self._packed) == PACKED_SHAPES:
-                del self._packed[next(iter(self._packed))]
-            self._packed[shape] = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, [self.padding] * 2, [self.stride] * 2, [1, 1], self.groups, shape
-            )
-        return self._packed[shape]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Conv":
-        self._packed = {}  # packed for the old type
-        return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_packed": {}}  # opaque to pickle and deepcopy
+        geometry = ([self.padding] * 2, [self.stride] * 2, [1, 1], self.groups, shape)
+        return self._packed.get(
+            shape, self.weight, lambda: torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry)
+        )
 
 
 def linear(weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Conv:
@@ -136,15 +112,3 @@ def as_map(x_BNC: Tensor) -> Tensor:
 def as_tokens(x_BCHW: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, N, C): a view of a channels-last map."""
     return x_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def attention(q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, *, heads: int, bias_hNM: Tensor | None = None) -> Tensor:
-    """softmax(q k^T + bias) v; the scale is folded into q. Shape: (B, N, C), twice (B, M, C), (h, N, M) -> (B, N, C)."""
-    q_BhNd, k_BhMd, v_BhMd = (split_heads(x, heads) for x in (q_BNC, k_BMC, v_BMC))
-    if bias_hNM is None or not is_fast(q_BNC):
-        return attend(q_BhNd, k_BhMd, v_BhMd, scale=1.0, bias_hNM=bias_hNM)
-    y_BNC = torch.empty_like(q_BNC)
-    for y_NC, q_hNd, k_hMd, v_hMd in zip(y_BNC, q_BhNd, k_BhMd, v_BhMd, strict=True):
-        weight_hNM = torch.baddbmm(bias_hNM, q_hNd, k_hMd.transpose(1, 2)).softmax(dim=-1)
-        y_NC.unflatten(1, (heads, -1)).copy_((weight_hNM @ v_hMd).transpose(0, 1))
-    return y_BNC

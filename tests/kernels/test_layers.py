@@ -1,13 +1,16 @@
 """The faster layers against torch's own: values, gradients, gradients of gradients, and what they may overwrite."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridvit.models import catalog, cvt, layers, onednn
+from hybridvit.kernels import layers, products, tiles
+from hybridvit.kernels.state import overwrites, portable_kernels
+from hybridvit.models import catalog
 from hybridvit.models.attention import attend, explicit_attention
 from support import relative_error
 
@@ -15,10 +18,10 @@ from support import relative_error
 @pytest.fixture(autouse=True)
 def slow_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     """The path of processors for which oneDNN is the faster library, whatever runs the tests."""
-    monkeypatch.setattr(onednn, "_mkl_is_slow", lambda: True)
-    monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
-    monkeypatch.setattr(onednn, "LEAST_WEIGHTS", 0)
-    monkeypatch.setattr(onednn, "TILE", 300)  # not a divisor: the last tile is shorter
+    monkeypatch.setattr(products, "_mkl_is_slow", lambda: True)
+    monkeypatch.setattr(products, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(tiles, "LEAST_WEIGHTS", 0)
+    monkeypatch.setattr(tiles, "TILE", 300)  # not a divisor: the last tile is shorter
 
 
 def twins(ours: nn.Module, torchs: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -86,7 +89,7 @@ def test_float64_counted_and_cast_products_are_left_to_torch(monkeypatch: pytest
     def fail(*_: object) -> Tensor:
         raise AssertionError("computed by oneDNN")
 
-    monkeypatch.setattr(onednn, "linear", fail)
+    monkeypatch.setattr(products, "linear", fail)
     layer, x = layers.Linear(5, 4), torch.randn(2, 3, 5)
     with pytest.raises(AssertionError):
         layer(x)
@@ -105,7 +108,7 @@ def test_tiled_attention_has_the_values_and_gradients_of_the_written_out_form(
 ) -> None:
     draw = torch.Generator().manual_seed(0)
     calls = []
-    monkeypatch.setattr(onednn, "attention", lambda *args, tiled=onednn.attention: calls.append(1) or tiled(*args))
+    monkeypatch.setattr(tiles, "attention", lambda *args, tiled=tiles.attention: calls.append(1) or tiled(*args))
     grad = torch.randn(batch, 35, heads * 4, generator=draw)
     inputs = [  # as the models hand them over: views of (B, N, h * d)
         torch.randn(batch, places, heads * 4, generator=draw).requires_grad_() for places in (35, 22, 22)
@@ -124,11 +127,11 @@ def test_tiled_attention_has_the_values_and_gradients_of_the_written_out_form(
         assert relative_error(a, b) < 2e-6
 
 
-def test_attention_with_dropout_or_a_bias_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "attention", lambda *_: pytest.fail("computed in tiles"))
+def test_attention_with_dropout_or_a_fixed_bias_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "attention", lambda *_: pytest.fail("computed in tiles"))
     q, k = torch.randn(1, 1, 35, 4), torch.randn(1, 1, 22, 4)
     attend(q, k, k, scale=1.0, dropout=0.5)
-    attend(q, k, k, scale=1.0, bias_hNM=torch.zeros(1, 35, 22))
+    attend(q, k, k, scale=1.0, bias=torch.zeros(1, 35, 22))
     attend(q.double(), k.double(), k.double(), scale=1.0)
 
 
@@ -137,6 +140,10 @@ def test_quick_gelu_has_two_derivatives() -> None:
     assert relative_error(layers.QuickGELU()(x), quick_gelu(x)) < 1e-14
     assert torch.autograd.gradcheck(layers.QuickGELU(), x)
     assert torch.autograd.gradgradcheck(layers.QuickGELU(), x)
+
+
+def within_a_model(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return overwrites(lambda _, x: layer(x))(nn.Identity(), x)
 
 
 @pytest.mark.parametrize("needs_gradient", [True, False])
@@ -152,7 +159,7 @@ def test_what_no_gradient_needs_is_overwritten_and_nothing_else(needs_gradient: 
         x = torch.randn(2, 6, 4, 5).contiguous(memory_format=torch.channels_last)
         before = x.clone()
         with torch.set_grad_enabled(needs_gradient):
-            y = layer(x.requires_grad_(needs_gradient))
+            y = within_a_model(layer, x.requires_grad_(needs_gradient))
         assert relative_error(y.detach(), plain(before).detach()) < 1e-6
         assert torch.equal(x, before) == needs_gradient
 
@@ -161,7 +168,7 @@ def test_a_trainable_norm_behind_frozen_layers_keeps_its_input() -> None:
     norm = layers.BatchNorm2d(6).eval()
     x = torch.randn(2, 6, 4, 5)
     before = x.clone()
-    norm(x).sum().backward()
+    within_a_model(norm, x).sum().backward()
     assert torch.equal(x, before)
     assert norm.weight.grad is not None
 
@@ -181,7 +188,7 @@ def test_a_residual_depthwise_convolution_adds_its_input() -> None:
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])
 def test_models_compute_in_float32_what_they_compute_with_torchs_own_layers(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str,
 ) -> None:
     torch.manual_seed(0)
     model = catalog.create(name, num_classes=5, drop_rate=0.0).train()
@@ -193,9 +200,8 @@ def test_models_compute_in_float32_what_they_compute_with_torchs_own_layers(
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     fast = gradients()
-    for module in (layers, onednn, cvt):
-        monkeypatch.setattr(module, "is_plain", lambda _: False)
-    plain = gradients()
+    with portable_kernels():
+        plain = gradients()
     largest = max(gradient.norm() for gradient in plain)
     for a, b in zip(fast, plain, strict=True):
         assert (a - b).norm() < 1e-4 * max(b.norm(), 1e-3 * largest)

@@ -1,8 +1,7 @@
 """torch's own layers, computed with fewer passes over memory and by the faster library.
 
-Parameters, state dicts and formulas are those of the classes they come from. Where maps are large, a pass that writes fresh
-memory costs several times one that overwrites: what no gradient needs is overwritten. As with nn.ReLU(inplace=True), what a
-hook has kept of the layer before changes with it.
+Parameters, state dicts and formulas are those of the classes they come from. Within a model (`kernels.state.overwrites`), what
+no gradient and no hook needs is overwritten.
 
 Tensors: B batch, C channels, D channels out, H rows, W columns, N tokens.
 """
@@ -13,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridvit.models import onednn
-from hybridvit.models.onednn import is_plain
+from hybridvit.kernels import products
+from hybridvit.kernels.state import is_plain, may_overwrite
 
 aten = torch.ops.aten
 
@@ -23,9 +22,9 @@ class Linear(nn.Linear):
     """A linear layer, computed by oneDNN where that is the faster library. Shape: (..., C) -> (..., D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not onednn.linear_is_faster(x, self.out_features):
+        if not products.linear_is_faster(x, self.out_features):
             return super().forward(x)
-        return onednn.linear(x, self.weight, self.bias)
+        return products.linear(x, self.weight, self.bias)
 
 
 class Pointwise(nn.Conv2d):
@@ -35,30 +34,24 @@ class Pointwise(nn.Conv2d):
         super().__init__(dim_in, dim_out, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if not onednn.linear_is_faster(x_BCHW, self.out_channels):
+        if not products.linear_is_faster(x_BCHW, self.out_channels):
             return super().forward(x_BCHW)
-        return onednn.linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-
-
-def _is_free(x: Tensor, *parameters: Tensor) -> bool:
-    """Whether a layer with these parameters may overwrite `x`, the result of the layer before it."""
-    needs_gradient = x.requires_grad or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters))
-    return is_plain(x) and not needs_gradient
+        return products.linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 def add_to(residual: Tensor, branch: Tensor) -> Tensor:
-    """residual + branch; overwrites the branch's result where no gradient is needed. Shape: two alike -> same."""
-    return branch.add_(residual) if _is_free(branch, residual) else residual + branch
+    """residual + branch; overwrites the branch's result where it may. Shape: two alike -> same."""
+    return branch.add_(residual) if may_overwrite(branch, residual) else residual + branch
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), which is silu(1.702 x) / 1.702. Overwrites its input where no gradient is needed.
+    """x * sigmoid(1.702 x), which is silu(1.702 x) / 1.702. Overwrites its input where it may.
 
     Shape: any -> same. Source: microsoft/CvT, lib/models/cls_cvt.py, QuickGELU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if _is_free(x):
+        if may_overwrite(x):
             return aten.silu_(x.mul_(1.702)).div_(1.702)
         return _QuickGELU.apply(x) if is_plain(x) else F.silu(1.702 * x) / 1.702
 
@@ -87,23 +80,17 @@ class _QuickGELU(torch.autograd.Function):
 
 
 class GELU(nn.GELU):
-    """Overwrites its input where no gradient is needed. Shape: any -> same."""
+    """Overwrites its input where it may. Shape: any -> same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return aten.gelu_(x, approximate=self.approximate) if _is_free(x) else super().forward(x)
+        return aten.gelu_(x, approximate=self.approximate) if may_overwrite(x) else super().forward(x)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Overwrites its input in evaluation, where no gradient is needed. Shape: (B, C, H, W) -> same.
-
-    A forward pass that gradient checkpointing repeats does not count for the running statistics: it has counted before.
-    """
+    """Overwrites its input in evaluation, where it may. Shape: (B, C, H, W) -> same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-            running = (self.running_mean, self.running_var)
-            return F.batch_norm(x, *running, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
-        if self.training or not _is_free(x, self.weight, self.bias):
+        if self.training or not may_overwrite(x, self.weight, self.bias):
             return super().forward(x)
         statistics = (self.weight, self.bias, self.running_mean, self.running_var)
         unused = x.new_empty(0)
@@ -111,6 +98,13 @@ class BatchNorm2d(nn.BatchNorm2d):
             x, *statistics, False, 0.0, self.eps, out=x, save_mean=unused, save_invstd=unused.clone()
         )
         return x
+
+
+def prepend(token_B1C: Tensor, x_BNC: Tensor) -> Tensor:
+    """A token, then the others. Shape: (B, 1, C), (B, N, C) -> (B, 1 + N, C)."""
+    if x_BNC.requires_grad and is_plain(x_BNC):  # of a slice, BatchNorm computes the gradient ten times slower
+        x_BNC.register_hook(Tensor.contiguous)
+    return torch.cat((token_B1C, x_BNC), dim=1)
 
 
 class ResidualDepthwise(nn.Conv2d):
