@@ -1,6 +1,7 @@
 """Private and version-bound calls stand in kernels, and each is named here: a red test says what a new release has moved."""
 
 import ast
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn.modules import module as torch_modules
 
 import hybridvit
+from hybridvit.kernels import private
 
 SOURCE = Path(hybridvit.__file__).parent
 LIBRARIES = ("torch", "timm", "torchvision", "onnxruntime", "openvino", "huggingface_hub", "pickle", "safetensors")
@@ -65,6 +67,7 @@ def test_names_that_torch_and_timm_do_not_promise_are_where_they_were() -> None:
     from timm.models._features import feature_take_indices
     from torch._inductor import aoti_compile_and_package, aoti_load_package, config
     from torch.autograd import forward_ad
+    from torchvision.models.detection._utils import BoxCoder, Matcher
 
     assert feature_take_indices(3, [-1]) == ([2], 2)  # features
     assert hasattr(config, "freezing")  # inductor
@@ -75,5 +78,16 @@ def test_names_that_torch_and_timm_do_not_promise_are_where_they_were() -> None:
     assert torch._C._are_functorch_transforms_active() is False
     assert torch_modules._global_forward_hooks == torch_modules._global_forward_pre_hooks == {}
     assert nn.Identity()._forward_hooks == nn.Identity()._forward_pre_hooks == {}
-    assert issubclass(nn.SyncBatchNorm, nn.modules.batchnorm._BatchNorm)  # checkpoint
+    assert issubclass(nn.SyncBatchNorm, nn.modules.batchnorm._BatchNorm)  # private, and below
+    assert pickle._Unpickler.dispatch.keys() >= {pickle.REDUCE[0], pickle.BUILD[0], pickle.GLOBAL[0]}
+    assert torch.UntypedStorage._new_shared(8).is_shared()
+    coder, matcher = BoxCoder((1.0,) * 4), Matcher(0.5, 0.4, allow_low_quality_matches=True)  # detection
+    assert coder.decode_single(torch.zeros(1, 4), torch.tensor([[0.0, 0, 2, 4]])).tolist() == [[0, 0, 2, 4]]
+    assert matcher(torch.tensor([[0.6, 0.1]])).tolist() == [0, -1]
     assert torch.zeros(1).add_(1)._version == 1  # kept
+
+
+def test_the_kernels_of_whole_lists_do_what_loops_would() -> None:
+    sources, targets = [torch.tensor([3.0, 4.0]), torch.ones(1)], [torch.zeros(2), torch.zeros(1)]
+    private.copy_all(targets, sources)
+    assert private.norms(targets).tolist() == [5, 1]

@@ -17,6 +17,7 @@ from hybridvit.data.sampler import Address, TrainSampler
 from hybridvit.data.source import Source, Target
 from hybridvit.data.transforms import WithoutFrame, eval_transform
 from hybridvit.errors import DataError
+from hybridvit.kernels.private import shared_storage
 from hybridvit.runtime import generators_kept, seed_for, seed_generators
 
 MAX_REPLACEMENTS = 100
@@ -116,8 +117,7 @@ def _empty(shape: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
     """In a worker process, memory that the trainer sees, too: as torch's own collation does, it saves a copy."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
-    storage: Any = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+    return torch.empty(0, dtype=dtype).set_(shared_storage(math.prod(shape) * dtype.itemsize)).view(shape)
 
 
 Sample = tuple[torch.Tensor | None, Target, Frame, int]

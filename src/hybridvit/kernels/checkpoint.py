@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from hybridvit.kernels.private import BatchNorm
 
 
 def checkpointed(block: nn.Module, *inputs: Any) -> Any:
@@ -20,7 +21,7 @@ def checkpointed(block: nn.Module, *inputs: Any) -> Any:
 @contextmanager
 def _without_counting(block: nn.Module) -> Iterator[None]:
     """Within this context the running statistics of a block's BatchNorms stay as they are."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, batches) in zip(norms, before, strict=True):
         norm.momentum, norm.num_batches_tracked = 0.0, None if batches is None else batches.clone()

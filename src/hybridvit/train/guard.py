@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from hybridvit.kernels.private import copy_all, norms
+
 
 class Guard:
     """Watches loss, gradient and BatchNorm's statistics, which a single bad forward pass would spoil for good."""
@@ -16,18 +18,18 @@ class Guard:
     def remember(self) -> None:
         """Call before a step's first forward pass."""
         if self.statistics:
-            torch._foreach_copy_(self.before, self.statistics)
+            copy_all(self.before, self.statistics)
 
     def restore(self) -> None:
         """Undo the step's forward passes."""
         if self.statistics:
-            torch._foreach_copy_(self.statistics, self.before)
+            copy_all(self.statistics, self.before)
 
     def non_finite(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Whether the step must not be taken. Shape: scalars -> bool scalar, on their device."""
         finite = torch.stack([torch.isfinite(value) for value in values]).all()
         if self.statistics:
-            finite &= torch.isfinite(torch.stack(torch._foreach_norm(self.statistics))).all()
+            finite &= torch.isfinite(norms(self.statistics)).all()
         return ~finite
 
 

@@ -4,9 +4,9 @@ from fnmatch import fnmatch
 
 from timm.layers import DropPath
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.private import BatchNorm
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
@@ -41,7 +41,7 @@ class Modes:
         self.frozen = [
             module
             for module in model.modules()
-            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters())
+            if isinstance(module, BatchNorm) and not any(p.requires_grad for p in module.parameters())
         ]
 
     def train(self, step: int) -> None:

@@ -3,10 +3,10 @@
 import itertools
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybridvit.data.loader import normalize, train_loader
 from hybridvit.data.sampler import TrainSampler
+from hybridvit.kernels.private import BatchNorm
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.train.run import Run
 
@@ -19,7 +19,7 @@ def measure_batchnorm(run: Run) -> None:
     Source: arXiv 2105.07576, section 3.
     """
     model, recipe = run.evaluated, run.recipe
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     epochs = -(-recipe.batchnorm.precise_batches // run.steps_per_epoch)
     sampler = TrainSampler(

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FeaturePyramidNetwork
 
 from hybridvit.errors import ConfigError
+from hybridvit.kernels.private import BatchNorm
 from hybridvit.models.heads.features import Features
 from hybridvit.models.heads.style import STYLES, Style
 
@@ -93,7 +93,7 @@ class Pyramid(nn.Module):
         return self
 
     def _batchnorms(self) -> list[nn.Module]:
-        return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
+        return [module for module in self.backbone.modules() if isinstance(module, BatchNorm)]
 
 
 class Detector(nn.Module):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from hybridvit.errors import CheckpointError
+from hybridvit.kernels.private import PythonUnpickler
 
 
 class RefusedError(CheckpointError):
@@ -126,13 +127,10 @@ class _Bounded:
         return self.file.readline()
 
 
-_StandardMachine: Any = pickle._Unpickler
-
-
-class Machine(_StandardMachine):
+class Machine(PythonUnpickler):
     """The standard library's own interpreter, in Python, with the dangerous opcodes replaced."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(_StandardMachine.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(PythonUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, size: int, names: Mapping[str, Any]) -> None:
         self.file = _Bounded(file, size)
