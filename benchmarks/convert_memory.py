@@ -23,7 +23,7 @@ def write_file(format: str, path: Path) -> None:
 
     from hybridvit.models import catalog
     from hybridvit.weights import containers, mapping
-    from hybridvit.weights.sources import SOURCES as TABLES
+    from hybridvit.weights.tables import SOURCES as TABLES
 
     with torch.device("meta"):
         model = catalog.create("cvt_w24")

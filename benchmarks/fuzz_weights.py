@@ -29,7 +29,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
 
     from hybridvit.models import catalog
     from hybridvit.weights import containers, mapping
-    from hybridvit.weights.sources import SOURCES
+    from hybridvit.weights.tables import SOURCES
 
     torch.manual_seed(0)
     sources = {"paddle": "paddleclas", "safetensors": "transformers", "keras": "kecam", "mindspore": "huawei"}
@@ -145,10 +145,10 @@ def damaged(seed: bytes, number: int) -> tuple[bytes, str]:
 def outcome(path: Path) -> str:
     """Open a file as `hybridvit inspect` does; say how that went."""
     from hybridvit.errors import CheckpointError
-    from hybridvit.weights.translate import translate
+    from hybridvit.weights.load import inspect
 
     try:
-        report = translate(path, arithmetic="authors").report
+        report = inspect(path, arithmetic="authors")
     except CheckpointError as error:
         first_line = str(error).partition("\n")[0]
         return "refused" if str(path) in first_line else f"unclear message: {error}"

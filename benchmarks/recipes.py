@@ -53,7 +53,7 @@ def write_tree(root: Path, pictures: int) -> Path:
 
 def write_weights(recipe: Recipe, path: Path) -> Path:
     torch.manual_seed(0)
-    checkpoint.save(path, catalog.create(recipe.model.name, num_classes=22))
+    checkpoint.save(catalog.create(recipe.model.name, num_classes=22), path)
     return path
 
 

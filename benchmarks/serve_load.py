@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         model = hybridvit.create_model(args.model, num_classes=10)
-        hybridvit.save(path, model)
+        hybridvit.save(model, path)
         body = picture(max(model.pretrained_cfg["input_size"]) * 2)
         command = [sys.executable, "-m", "hybridvit", "serve", str(path), "--port", "0", "--device", "cpu"]
         with subprocess.Popen([*command, "--batch", str(args.max_batch)], stdout=subprocess.PIPE, text=True) as server:

@@ -10,7 +10,7 @@ import torch
 from transformers import CvtConfig, CvtForImageClassification
 
 import hybridvit
-from hybridvit.weights.align import Point, Side, align, names_of
+from hybridvit.compare.align import Point, Side, align, names_of
 
 
 def points(depths: tuple[int, ...]) -> dict[str, Point]:

@@ -52,7 +52,7 @@ def main() -> None:
     with torch.inference_mode():
         right = model(images[898:]).argmax(dim=1) == labels[898:]
     print(f"top-1 {100 * right.float().mean():.2f} % of {len(right)} pictures")
-    hybridvit.save("digits.safetensors", model, label_names=[str(digit) for digit in range(10)])
+    hybridvit.save(model, "digits.safetensors", label_names=[str(digit) for digit in range(10)])
 
 
 if __name__ == "__main__":

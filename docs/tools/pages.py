@@ -9,10 +9,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from hybridvit.config import RECIPES, Preprocess, load_recipe, recipe_names
-from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS, Architecture
+from hybridvit.models.catalog import ARCHITECTURES, Architecture
 from hybridvit.models.cmt import stage_grids
 from hybridvit.models.configs import CMTConfig, CvTConfig
 from hybridvit.models.position import key_grid
+from hybridvit.weights.published import WEIGHTS
 
 PUBLISHED: dict[str, dict[str, str]] = {
     "cvt_13.ms_in1k": {"top-5": "95.72", "ReaL": "86.7", "V2": "70.4"},

@@ -18,19 +18,19 @@ from wrapt import register_post_import_hook
 if TYPE_CHECKING:
     from hybridvit.allocator import keep_memory as keep_memory
     from hybridvit.attribution.explain import explain as explain
-    from hybridvit.weights.align import align as align
-    from hybridvit.weights.checkpoint import load as load
+    from hybridvit.compare.align import align as align
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
     from hybridvit.weights.download import download as download
+    from hybridvit.weights.load import load as load
     from hybridvit.weights.pretrained import create_model as create_model
     from hybridvit.weights.pretrained import list_models as list_models
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "align": "hybridvit.weights.align",
+    "align": "hybridvit.compare.align",
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
@@ -38,7 +38,7 @@ _PUBLIC = {
     "export_weights": "hybridvit.weights.convert",
     "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",
-    "load": "hybridvit.weights.checkpoint",
+    "load": "hybridvit.weights.load",
     "save": "hybridvit.weights.checkpoint",
 }
 __all__ = [

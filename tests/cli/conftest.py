@@ -18,5 +18,5 @@ def weights(tmp_path: Path) -> Path:
     with torch.no_grad():
         model.head.weight.normal_()
     preprocess = Preprocess(image_size=(32, 32), crop_pct=1.0, crop_mode="squash")
-    checkpoint.save(tmp_path / "model.safetensors", model, label_names=["a", "b", "c"], preprocess=preprocess)
+    checkpoint.save(model, tmp_path / "model.safetensors", label_names=["a", "b", "c"], preprocess=preprocess)
     return tmp_path / "model.safetensors"

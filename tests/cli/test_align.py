@@ -15,7 +15,7 @@ from support import randomise
 
 
 def save(path: Path, name: str = "cvt_nano", **changes: Any) -> str:
-    checkpoint.save(path, randomise(catalog.create(name, num_classes=5, **changes)))
+    checkpoint.save(randomise(catalog.create(name, num_classes=5, **changes)), path)
     return str(path)
 
 

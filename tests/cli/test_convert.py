@@ -17,7 +17,8 @@ import hybridvit
 from hybridvit.cli.main import main
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
-from hybridvit.weights.sources import PUBLISHED
+from hybridvit.weights.load import read_checkpoint
+from hybridvit.weights.tables import PUBLISHED
 from support import pictures, randomise, relative_error
 
 
@@ -109,7 +110,7 @@ def test_mindcv_files_without_position_tables_get_zeros_and_lose_them_again(
     said = capsys.readouterr().out
     assert "4 of 4 position tables are zero throughout" in said
     assert "4 x table" in said
-    assert not any(tensor.any() for key, tensor in checkpoint.read(out).state.items() if "position" in key)
+    assert not any(tensor.any() for key, tensor in read_checkpoint(out).state.items() if "position" in key)
     assert main(["export-weights", str(out), "--to", "mindcv", str(tmp_path / "back")]) == 0
     assert foreign.read_back(tmp_path / "back", "mindspore").keys() == held.keys()
 
@@ -159,7 +160,7 @@ def test_the_authors_arithmetic_is_chosen_by_hand(stored: Callable[..., Path], t
 def test_kecams_ports_convert_to_the_authors_arithmetic_too(stored: Callable[..., Path], tmp_path: Path) -> None:
     file, out = stored("kecam", "cmt_ti_kecam_port"), tmp_path / "out.safetensors"
     assert main(["convert", str(file), str(out), "--arithmetic", "authors"]) == 0
-    assert checkpoint.read(out).architecture == "cmt_ti"
+    assert read_checkpoint(out).architecture == "cmt_ti"
 
 
 # ---- sets of weights --------------------------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ def test_raw_and_averaged_weights_are_chosen_by_hand(tmp_path: Path, capsys: pyt
     file.write_bytes(pickle.dumps({"model": raw, "model_ema": ema, "epoch": 3, "optimizer": {"lr": 0.1}}, protocol=4))
     for arguments, expected in ((["--weights", "raw"], raw), (["--weights", "ema"], ema), ([], ema)):
         assert main(["convert", str(file), str(tmp_path / "out.safetensors"), *arguments]) == 0
-        state = checkpoint.read(tmp_path / "out.safetensors").state
+        state = read_checkpoint(tmp_path / "out.safetensors").state
         np.testing.assert_array_equal(state["head.weight"].numpy(), expected["head.weight"].T)
     assert f"raw ({len(raw)} tensors), ema ({len(ema)} tensors)" in capsys.readouterr().out
 
@@ -198,7 +199,7 @@ def test_another_number_of_classes_needs_a_new_head(stored: Callable[..., Path],
 
     assert main(["convert", str(file), str(out), "--num-classes", "10", "--new-head"]) == 0
     assert "New head of 10 classes, untrained; the file's 1000 classes were dropped." in capsys.readouterr().out
-    converted, original = checkpoint.read(out), model_of("cmt_nano", num_classes=1000).state_dict()
+    converted, original = read_checkpoint(out), model_of("cmt_nano", num_classes=1000).state_dict()
     assert converted.num_classes == 10
     kept = {key for key in original if not key.startswith("head.fc")}
     assert all(torch.equal(converted.state[key], original[key]) for key in kept)
@@ -244,7 +245,7 @@ def test_resizing_there_and_back_loses_less_than_one_percent_of_a_smooth_table(t
     torch.save({"model": foreign.tensors(foreign.stored_as(PUBLISHED["huawei"], model))}, file)
     assert main(["convert", str(file), str(there), "--image-size", "320", "320"]) == 0
     assert main(["convert", str(there), str(back), "--image-size", "160", "160"]) == 0
-    before, after = model.state_dict(), checkpoint.read(back).state
+    before, after = model.state_dict(), read_checkpoint(back).state
     for key in (key for key in before if "position" in key):
         assert 0 < relative_error(after[key], before[key]) < 0.01, key
 
@@ -263,17 +264,17 @@ def test_the_first_convolution_is_summed_for_grey_and_repeated_for_more(
     key = "stem.0.conv.weight" if source == "huawei" else "stages.0.embed.conv.weight"
     original = model_of(MODELS[source]).state_dict()[key]
     assert main(["convert", str(file), str(out), "--in-chans", "1"]) == 0
-    grey = checkpoint.read(out)
+    grey = read_checkpoint(out)
     torch.testing.assert_close(grey.state[key], original.sum(dim=1, keepdim=True))
     assert grey.preprocess.in_chans == 1
     assert main(["convert", str(file), str(out), "--in-chans", "6"]) == 0
-    torch.testing.assert_close(checkpoint.read(out).state[key], torch.cat((original, original), dim=1) / 2)
+    torch.testing.assert_close(read_checkpoint(out).state[key], torch.cat((original, original), dim=1) / 2)
 
 
 def test_cvt_at_another_size_is_evaluated_without_a_crop(stored: Callable[..., Path], tmp_path: Path) -> None:
     file, out = stored("paddleclas", "cvt_13"), tmp_path / "out.safetensors"
     assert main(["convert", str(file), str(out), "--image-size", "384", "384"]) == 0
-    preprocess = checkpoint.read(out).preprocess
+    preprocess = read_checkpoint(out).preprocess
     assert (preprocess.image_size, preprocess.crop_mode, preprocess.crop_pct) == ((384, 384), "squash", 1.0)
 
 
@@ -288,7 +289,7 @@ def test_half_precision_is_widened_and_written_back_to_the_same_bits(tmp_path: P
     torch.save(state, tmp_path / "half.pth")
     out, back = tmp_path / "out.safetensors", tmp_path / "back.pth"
     assert main(["convert", str(tmp_path / "half.pth"), str(out)]) == 0
-    assert checkpoint.read(out).state["head.weight"].dtype == torch.float32
+    assert read_checkpoint(out).state["head.weight"].dtype == torch.float32
     assert main(["export-weights", str(out), "--to", "microsoft", str(back)]) == 0
     written = torch.load(back, weights_only=True)
     assert all(
@@ -329,19 +330,19 @@ def test_a_failed_write_leaves_the_old_file(stored: Callable[..., Path], tmp_pat
 
 
 def test_a_model_of_our_own_exports_to_every_source_that_computes_alike(tmp_path: Path, capsys: Any) -> None:
-    checkpoint.save(tmp_path / "ours.safetensors", model_of("cvt_nano", num_classes=3))
+    checkpoint.save(model_of("cvt_nano", num_classes=3), tmp_path / "ours.safetensors")
     for source in ("microsoft", "transformers", "paddlevit", "paddleclas"):
         out = tmp_path / source
         assert main(["export-weights", str(tmp_path / "ours.safetensors"), "--to", source, str(out)]) == 0
         assert ("another arithmetic" in capsys.readouterr().out) == (source == "transformers")
         assert main(["convert", str(out), str(tmp_path / "again.safetensors"), "--arithmetic", "authors"]) == 0
-        ours, again = (checkpoint.read(tmp_path / f"{name}.safetensors") for name in ("ours", "again"))
+        ours, again = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("ours", "again"))
         assert again.architecture == "cvt_nano"
         assert all(torch.equal(again.state[key], tensor) for key, tensor in ours.state.items())
 
 
 def test_a_source_that_computes_otherwise_is_refused(tmp_path: Path, capsys: Any) -> None:
-    checkpoint.save(tmp_path / "ours.safetensors", model_of("cvt_13_gelu", num_classes=3))
+    checkpoint.save(model_of("cvt_13_gelu", num_classes=3), tmp_path / "ours.safetensors")
     assert main(["export-weights", str(tmp_path / "ours.safetensors"), "--to", "microsoft", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
     assert "is cvt_13_gelu, and microsoft/CvT (the authors) does not compute as it does" in message
@@ -349,7 +350,7 @@ def test_a_source_that_computes_otherwise_is_refused(tmp_path: Path, capsys: Any
 
 
 def test_a_field_that_the_source_cannot_be_told_is_refused(tmp_path: Path, capsys: Any) -> None:
-    checkpoint.save(tmp_path / "ours.safetensors", model_of("cmt_nano", block_eps=1e-3))
+    checkpoint.save(model_of("cmt_nano", block_eps=1e-3), tmp_path / "ours.safetensors")
     assert main(["export-weights", str(tmp_path / "ours.safetensors"), "--to", "huawei", str(tmp_path / "out")]) == 2
     assert "built with block_eps of its own" in capsys.readouterr().err
 

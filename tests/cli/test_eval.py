@@ -13,6 +13,7 @@ from hybridvit.data.decode import decode
 from hybridvit.data.transforms import eval_transform
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 MakePictures = Callable[..., Path]
 
@@ -29,7 +30,7 @@ def test_json_equals_a_count_by_hand(
     data = make_pictures(test=7)
     code, out, _ = evaluate(capsys, weights, "--data", data, "--json", "--batch", "4")
     found = json.loads(out)
-    model = checkpoint.load(weights)
+    model = load(weights)
     transform = eval_transform(model.preprocess)
     expected = np.zeros((3, 3), dtype=int)
     for label, name in enumerate("abc"):
@@ -68,12 +69,12 @@ def test_the_same_classes_in_another_order_are_matched_by_name(
     tmp_path: Path, weights: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_pictures(test=5)
-    model = checkpoint.load(weights)
+    model = load(weights)
     order = [2, 0, 1]
     with torch.no_grad():
         model.head.weight.copy_(model.head.weight[order])
         model.head.bias.copy_(model.head.bias[order])
-    checkpoint.save(tmp_path / "turned.safetensors", model, label_names=["c", "a", "b"])
+    checkpoint.save(model, tmp_path / "turned.safetensors", label_names=["c", "a", "b"])
 
     straight = json.loads(evaluate(capsys, weights, "--data", data, "--json")[1])
     turned = json.loads(evaluate(capsys, tmp_path / "turned.safetensors", "--data", data, "--json")[1])
@@ -107,7 +108,7 @@ def test_other_classes_are_an_error_that_names_them(
 def test_a_model_without_names_takes_folders_of_the_same_number_only(
     tmp_path: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint.save(tmp_path / "nameless.safetensors", catalog.create("cvt_nano", num_classes=3))
+    checkpoint.save(catalog.create("cvt_nano", num_classes=3), tmp_path / "nameless.safetensors")
     data = make_pictures("three", test=1)
     code, out, _ = evaluate(capsys, tmp_path / "nameless.safetensors", "--data", data, "--json")
     assert code == 0
@@ -146,7 +147,7 @@ def test_more_than_twenty_classes_show_their_confusions_as_pairs(
     tmp_path: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = tuple(f"class{k:02}" for k in range(21))
-    checkpoint.save(tmp_path / "wide.safetensors", catalog.create("cvt_nano", num_classes=21), label_names=names)
+    checkpoint.save(catalog.create("cvt_nano", num_classes=21), tmp_path / "wide.safetensors", label_names=names)
     code, out, _ = evaluate(
         capsys, tmp_path / "wide.safetensors", "--data", make_pictures(train=0, test=1, classes=names)
     )

@@ -54,7 +54,7 @@ def test_every_option_draws_its_figure(
 
 def test_two_models_are_drawn_side_by_side(weights: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
-    hybridvit.save(other, hybridvit.create_model("cmt_nano", num_classes=3))
+    hybridvit.save(hybridvit.create_model("cmt_nano", num_classes=3), other)
     assert explain(tmp_path, weights, picture, "--compare", other) == 0
     assert (tmp_path / "beach-attention-compare.png").is_file()
 

@@ -14,7 +14,7 @@ SMALL = {"dims": (8, 16), "depths": (1, 1), "heads": (1, 2)}
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     path = tmp_path / "small.safetensors"
-    checkpoint.save(path, catalog.create("cvt_nano", num_classes=3, **SMALL), label_names=["a", "b", "c"])
+    checkpoint.save(catalog.create("cvt_nano", num_classes=3, **SMALL), path, label_names=["a", "b", "c"])
     return path
 
 

@@ -13,7 +13,7 @@ import foreign
 from hybridvit.cli.main import main
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
-from hybridvit.weights.sources import PUBLISHED
+from hybridvit.weights.tables import PUBLISHED
 from support import randomise
 
 Inspect = Callable[..., dict[str, Any]]
@@ -156,7 +156,7 @@ def test_our_own_checkpoints_and_timms_folders_are_described(
 ) -> None:
     import timm
 
-    checkpoint.save(tmp_path / "ours.safetensors", catalog.create("cmt_nano", num_classes=3))
+    checkpoint.save(catalog.create("cmt_nano", num_classes=3), tmp_path / "ours.safetensors")
     assert main(["inspect", str(tmp_path / "ours.safetensors"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["source"], report["architecture"], report["image_size"]) == ("hybridvit", "cmt_nano", [32, 32])

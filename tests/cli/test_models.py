@@ -5,7 +5,8 @@ import json
 import pytest
 
 from hybridvit.cli.main import main
-from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS
+from hybridvit.models.catalog import ARCHITECTURES
+from hybridvit.weights.published import WEIGHTS
 
 
 def test_json_lists_every_architecture_and_all_weights(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from hybridvit.data.decode import decode
 from hybridvit.data.transforms import eval_transform
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 from kinds import KINDS, as_zip
 
 MakePictures = Callable[..., Path]
@@ -31,7 +32,7 @@ def test_json_holds_what_the_model_itself_computes(
 ) -> None:
     path = make_pictures(test=1) / "test" / "b" / "000.png"
     code, out, _ = predict(capsys, weights, path, "--json", "--top-k", "2")
-    model = checkpoint.load(weights)
+    model = load(weights)
     with torch.inference_mode():
         logits = model(eval_transform(model.preprocess)(decode(path.read_bytes(), name="it"))[None])
     top = logits.softmax(dim=1)[0].topk(2)
@@ -51,7 +52,7 @@ def test_every_engine_says_the_same(
     if engine == "compiled" and shutil.which("g++") is None:
         pytest.skip("inductor compiles with g++")
     model = catalog.create("cvt_nano", num_classes=3, dims=(8,), depths=(1,), heads=(1,))
-    checkpoint.save(tmp_path / "one.safetensors", model, label_names=["a", "b", "c"])
+    checkpoint.save(model, tmp_path / "one.safetensors", label_names=["a", "b", "c"])
     pictures = make_pictures(test=3) / "test"  # nine, in batches of 4, 4 and 1
     found = []
     for name in ("eager", engine):
@@ -152,7 +153,7 @@ def test_only_broken_pictures_give_no_table_and_no_crash(
 def test_a_model_without_names_counts_its_classes(
     tmp_path: Path, make_pictures: MakePictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint.save(tmp_path / "nameless.safetensors", catalog.create("cvt_nano", num_classes=2))
+    checkpoint.save(catalog.create("cvt_nano", num_classes=2), tmp_path / "nameless.safetensors")
     picture = make_pictures(test=1) / "test" / "a" / "000.png"
     _, out, _ = predict(capsys, tmp_path / "nameless.safetensors", picture, "--json")
     (found,) = json.loads(out)["pictures"]

@@ -60,7 +60,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [str(digit) for digit in range(10)]
     for name in ("best", "last"):
         model = catalog.create("cvt_nano", num_classes=10)
-        checkpoint.save(root / "runs" / "digits" / f"{name}.safetensors", model, label_names=names)
+        checkpoint.save(model, root / "runs" / "digits" / f"{name}.safetensors", label_names=names)
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC).save(root / "picture.jpg")
     return root

@@ -138,7 +138,7 @@ def thousand(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = catalog.create("cvt_nano", num_classes=1000)
     path = tmp_path / "thousand.safetensors"
-    checkpoint.save(path, model, preprocess=Preprocess(image_size=(32, 32), crop_pct=0.9))
+    checkpoint.save(model, path, preprocess=Preprocess(image_size=(32, 32), crop_pct=0.9))
     return path
 
 

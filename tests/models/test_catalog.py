@@ -11,6 +11,7 @@ import hybridvit
 from hybridvit.errors import ConfigError
 from hybridvit.models import catalog
 from hybridvit.models.attention import explicit_attention
+from hybridvit.weights.published import WEIGHTS
 
 
 @pytest.mark.parametrize("name", catalog.ARCHITECTURES)
@@ -74,7 +75,7 @@ def test_the_inferred_cmt_l_agrees_with_the_figures_of_the_paper() -> None:
 
 
 def test_every_set_of_weights_belongs_to_an_architecture_and_lies_in_exactly_one_place() -> None:
-    for name, weights in catalog.WEIGHTS.items():
+    for name, weights in WEIGHTS.items():
         assert name.partition(".")[0] in catalog.ARCHITECTURES
         assert sum(map(bool, (weights.hub_id, weights.url, weights.by_hand))) == 1, name
 

@@ -8,7 +8,7 @@ import torch
 import golden
 from hybridvit.models import catalog
 from hybridvit.weights import mapping
-from hybridvit.weights.sources import SOURCES
+from hybridvit.weights.tables import SOURCES
 from support import relative_error
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -13,6 +13,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
 import hybridvit
 from hybridvit.models import catalog
+from hybridvit.weights.published import WEIGHTS
 from support import pictures, randomise
 
 SMALL_CMT = {"img_size": 64, "depths": (1, 1, 2, 1)}
@@ -20,8 +21,8 @@ SMALL_CMT = {"img_size": 64, "depths": (1, 1, 2, 1)}
 
 def test_all_names_are_in_the_registry() -> None:
     assert set(catalog.ARCHITECTURES) <= set(timm.list_models())
-    assert set(catalog.WEIGHTS) <= set(timm.list_models("c*", pretrained=True)) | {
-        name for name, weights in catalog.WEIGHTS.items() if weights.by_hand
+    assert set(WEIGHTS) <= set(timm.list_models("c*", pretrained=True)) | {
+        name for name, weights in WEIGHTS.items() if weights.by_hand
     }
 
 

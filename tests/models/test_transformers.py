@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CvtConfig, CvtForImageClassification
 
+from hybridvit.compare.align import names_of
 from hybridvit.models import catalog
-from hybridvit.weights.align import names_of
 from support import pictures, randomise, relative_error
 
 DEPTHS = {"cvt_13_gelu": (1, 2, 10), "cvt_21_gelu": (1, 4, 16), "cvt_w24_gelu": (1, 2, 3)}  # the last cut short

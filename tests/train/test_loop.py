@@ -16,7 +16,7 @@ from hybridvit.errors import ConfigError, DataError, TrainingError
 from hybridvit.train.loop import fit
 from hybridvit.train.run import Run
 from hybridvit.train.setup import describe
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load, read_checkpoint
 
 PrepareRun = Callable[..., Run]
 
@@ -30,10 +30,10 @@ def test_training_learns_and_exports_a_file_that_needs_nothing_else(prepare_run:
     fit(run)
     assert run.counters.best is not None
     assert run.counters.best["top1"] > 90
-    model = checkpoint.load(run.out / "best.safetensors")
+    model = load(run.out / "best.safetensors")
     assert model.label_names == ["a", "b", "c"]
     assert model.preprocess == run.recipe.preprocess
-    assert checkpoint.read(run.out / "best.safetensors").recipe == run.recipe.to_dict()
+    assert read_checkpoint(run.out / "best.safetensors").recipe == run.recipe.to_dict()
 
 
 def test_accumulated_chunks_give_the_gradient_of_the_whole_batch(prepare_run: PrepareRun) -> None:
@@ -158,7 +158,7 @@ def test_weights_of_another_class_count_keep_all_but_the_classifier(prepare_run:
     (tmp_path / "pictures" / "test" / "c").rmdir()
     second = prepare_run("second", init=best, console=Console(file=said))
     assert "knows 3 classes, this run 2: the classifier starts afresh" in said.getvalue().replace("\n", " ")
-    state = checkpoint.read(best).state
+    state = read_checkpoint(best).state
     for name, tensor in second.model.state_dict().items():
         assert name.startswith("head.") or torch.equal(tensor, state[name]), name
     second.close()
@@ -174,7 +174,7 @@ def test_position_tables_of_another_size_are_resized(prepare_run: PrepareRun, tm
     cmt = ["model.name=cmt_nano", "schedule.epochs=2"]
     fit(prepare_run("first", cmt))
     run = prepare_run("second", [*cmt, "preprocess.image_size=[48, 64]"], init=tmp_path / "first" / "best.safetensors")
-    donor: Any = checkpoint.load(tmp_path / "first" / "best.safetensors")
+    donor: Any = load(tmp_path / "first" / "best.safetensors")
     donor.set_input_size((48, 64))
     assert all(torch.equal(donor.state_dict()[name], tensor) for name, tensor in run.model.state_dict().items())
     fit(run)

@@ -86,7 +86,7 @@ def teacher_file(folder: Path) -> Path:
     ]
     recipe = load_recipe("digits", overrides)
     file = folder / "teacher.safetensors"
-    checkpoint.save(file, build_model(recipe, num_classes=3), preprocess=recipe.preprocess)
+    checkpoint.save(build_model(recipe, num_classes=3), file, preprocess=recipe.preprocess)
     return file
 
 

@@ -14,7 +14,7 @@ from hybridvit.train import shard
 from hybridvit.train.loop import fit
 from hybridvit.train.run import Run
 from hybridvit.train.state import list_states, load_newest_state, sweep
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load, read_checkpoint
 
 MakePictures = Callable[..., Path]
 PrepareRun = Callable[..., Run]
@@ -70,8 +70,8 @@ def test_sharded_runs_killed_and_resumed_on_any_number_of_ranks_have_the_losses_
     assert done.returncode == 0, done.stderr
     assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     for file in ("best.safetensors", "last.safetensors"):
-        weights = checkpoint.read(killed / file).state
-        for name, tensor in checkpoint.read(whole / file).state.items():
+        weights = read_checkpoint(killed / file).state
+        for name, tensor in read_checkpoint(whole / file).state.items():
             assert torch.equal(weights[name], tensor), f"{file}: {name}"
     expected = read_metrics(one)
     for run in (whole, shrunk, grown):
@@ -79,9 +79,9 @@ def test_sharded_runs_killed_and_resumed_on_any_number_of_ranks_have_the_losses_
             assert a == pytest.approx(b, rel=1e-6)
     assert {path.suffix for path in list_states(shrunk)} == {".pt"}
     assert all(path.is_dir() for path in list_states(killed))
-    assert not checkpoint.load(whole / "last.safetensors").training  # as any other command opens it
-    weights = checkpoint.read(whole / "last.safetensors").state
-    for name, tensor in checkpoint.read(one / "last.safetensors").state.items():
+    assert not load(whole / "last.safetensors").training  # as any other command opens it
+    weights = read_checkpoint(whole / "last.safetensors").state
+    for name, tensor in read_checkpoint(one / "last.safetensors").state.items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-6, atol=1e-9)
 
 

@@ -15,6 +15,7 @@ from hybridvit.config import Preprocess
 from hybridvit.errors import CheckpointError
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load, read_checkpoint
 
 NAMES = ["bird", "Katze", "犬"]
 SQUASH = Preprocess(image_size=(48, 64), crop_pct=1.0, crop_mode="squash", mean=(0.5,), std=(0.25,))
@@ -33,7 +34,7 @@ def example(name: str = "cvt_nano", **kwargs: object) -> nn.Module:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "model.safetensors", example(), label_names=NAMES)
+    checkpoint.save(example(), tmp_path / "model.safetensors", label_names=NAMES)
     return tmp_path / "model.safetensors"
 
 
@@ -42,12 +43,12 @@ def test_a_model_comes_back_with_all_that_belongs_to_it(tmp_path: Path, name: st
     model = example(name, in_chans=1, img_size=(48, 64)).to(memory_format=torch.channels_last)
     path = tmp_path / "new" / "folder" / "model.safetensors"
     recipe, metrics, origin = {"seed": 1, "betas": [0.9, 0.99]}, {"top1": 99.0}, {"source": "here"}
-    checkpoint.save(path, model, label_names=NAMES, preprocess=SQUASH, recipe=recipe, metrics=metrics, origin=origin)
+    checkpoint.save(model, path, label_names=NAMES, preprocess=SQUASH, recipe=recipe, metrics=metrics, origin=origin)
 
-    read = checkpoint.read(path)
+    read = read_checkpoint(path)
     assert (read.architecture, read.num_classes, read.label_names) == (name, 3, NAMES)
     assert (read.recipe, read.metrics, read.origin) == (recipe, metrics, origin)
-    again = checkpoint.load(path)
+    again = load(path)
     assert not again.training
     assert again.label_names == NAMES
     assert again.preprocess == read.preprocess == SQUASH
@@ -62,17 +63,17 @@ def test_a_model_comes_back_with_all_that_belongs_to_it(tmp_path: Path, name: st
 
 
 def test_saving_a_loaded_model_keeps_its_names_and_preprocessing(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "a.safetensors", example(in_chans=1), label_names=NAMES, preprocess=SQUASH)
-    checkpoint.save(tmp_path / "b.safetensors", checkpoint.load(tmp_path / "a.safetensors"))
-    again = checkpoint.load(tmp_path / "b.safetensors")
+    checkpoint.save(example(in_chans=1), tmp_path / "a.safetensors", label_names=NAMES, preprocess=SQUASH)
+    checkpoint.save(load(tmp_path / "a.safetensors"), tmp_path / "b.safetensors")
+    again = load(tmp_path / "b.safetensors")
     assert (again.label_names, again.preprocess) == (NAMES, SQUASH)
 
 
 def test_another_arithmetic_and_a_later_picture_size_survive(tmp_path: Path) -> None:
     model = example("cmt_nano", local_residual="outside", qkv_bias=False)
     model.set_input_size((64, 32))
-    checkpoint.save(tmp_path / "model.safetensors", model)
-    again = checkpoint.load(tmp_path / "model.safetensors")
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors")
     assert again.config == model.config
     assert again.img_size == (64, 32)
     x = torch.rand(1, 3, 64, 32)
@@ -88,14 +89,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved: Path, monkey
 
     monkeypatch.setattr(checkpoint, "save_file", full_disk)
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be written: No space left"):
-        checkpoint.save(saved, example())
+        checkpoint.save(example(), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_the_number_of_names_must_be_the_number_of_classes(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="2 class names for a model with 3 classes"):
-        checkpoint.save(tmp_path / "model.safetensors", example(), label_names=["a", "b"])
+        checkpoint.save(example(), tmp_path / "model.safetensors", label_names=["a", "b"])
 
 
 def test_other_tools_read_the_file(saved: Path) -> None:
@@ -123,25 +124,25 @@ def test_a_foreign_file_is_called_by_its_name(tmp_path: Path, content: bytes, me
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"weights\.safetensors {message}"):
-        checkpoint.read(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("keep", [9, 300, -1])
 def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match="truncated"):
-        checkpoint.load(saved)
+        load(saved)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.safetensors does not exist"):
-        checkpoint.load(tmp_path / "none.safetensors")
+        load(tmp_path / "none.safetensors")
 
 
 def test_safetensors_of_no_known_model_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="is of no source that can be told"):
-        checkpoint.load(tmp_path / "other.safetensors")
+        load(tmp_path / "other.safetensors")
 
 
 def _with_header(path: Path, **changes: object) -> Path:
@@ -157,22 +158,22 @@ def _with_header(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize("key", ["architecture", "num_classes", "pretrained_cfg", "format"])
 def test_a_header_without_an_entry_is_called_damaged(saved: Path, key: str) -> None:
     with pytest.raises(CheckpointError, match=rf"header is damaged \('{key}'\)"):
-        checkpoint.load(_with_header(saved, **{key: None}))
+        load(_with_header(saved, **{key: None}))
 
 
 def test_a_file_of_a_later_format_asks_for_a_newer_version(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="has format 2, this hybridvit reads format 1"):
-        checkpoint.load(_with_header(saved, format=2))
+        load(_with_header(saved, format=2))
 
 
 def test_an_unknown_architecture_names_the_nearest(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"unknown architecture 'cvt_nanoo'.*cvt_nano"):
-        checkpoint.load(_with_header(saved, architecture="cvt_nanoo"))
+        load(_with_header(saved, architecture="cvt_nanoo"))
 
 
 def test_an_unknown_model_argument_is_an_error_of_the_file(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be built as the file says.*wings"):
-        checkpoint.load(_with_header(saved, model_args={"wings": 2}))
+        load(_with_header(saved, model_args={"wings": 2}))
 
 
 def test_all_tensors_that_do_not_fit_are_listed_at_once(saved: Path) -> None:
@@ -184,7 +185,7 @@ def test_all_tensors_that_do_not_fit_are_listed_at_once(saved: Path) -> None:
     state["head.weight"] = torch.ones(5, 128)
     save_file(state, saved, metadata=metadata)
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(saved)
+        load(saved)
     assert str(caught.value).splitlines() == [
         f"{saved}: 3 tensors do not fit cvt_nano:",
         "  extra  file (2,), not in the model",
@@ -198,7 +199,7 @@ def test_a_folder_as_timm_writes_it_is_loaded(tmp_path: Path, name: str) -> None
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=3, in_chans=1, img_size=(48, 64)).eval()
     save_for_hf(model, tmp_path, model_config={"label_names": NAMES}, safe_serialization=True)
-    again = checkpoint.load(tmp_path)
+    again = load(tmp_path)
     assert again.label_names == NAMES
     assert again.pretrained_cfg["crop_pct"] == model.pretrained_cfg["crop_pct"]
     x = torch.rand(1, 1, 48, 64)
@@ -208,12 +209,12 @@ def test_a_folder_as_timm_writes_it_is_loaded(tmp_path: Path, name: str) -> None
 def test_class_names_by_number_are_put_in_order(tmp_path: Path) -> None:
     model = timm.create_model("cvt_nano", num_classes=3)
     save_for_hf(model, tmp_path, model_config={"label_names": {2: "c", 0: "a", 1: "b"}}, safe_serialization=True)
-    assert checkpoint.read(tmp_path).label_names == ["a", "b", "c"]
+    assert read_checkpoint(tmp_path).label_names == ["a", "b", "c"]
 
 
 def test_another_folder_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"folder without config\.json and model\.safetensors"):
-        checkpoint.load(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("config", ["{}", "[]", "{", '{"architecture": "cvt_nano", "num_classes": 3}', "\xff"])
@@ -221,7 +222,7 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, config: str) -> None
     save_for_hf(timm.create_model("cvt_nano", num_classes=3), tmp_path, safe_serialization=True)
     (tmp_path / "config.json").write_text(config, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"config\.json is not a timm configuration"):
-        checkpoint.load(tmp_path)
+        load(tmp_path)
 
 
 def test_the_file_may_be_read_by_whoever_may_read_new_files(saved: Path) -> None:

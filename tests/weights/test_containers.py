@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 import foreign
 from hybridvit.cli.main import main
 from hybridvit.errors import CheckpointError
-from hybridvit.weights import checkpoint, containers
+from hybridvit.weights import containers
+from hybridvit.weights.load import load
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.float32([1, 2]), "n": np.array(7)}
 
@@ -327,7 +328,7 @@ def test_no_file_runs_code(tmp_path: Path, door: str, payload: str, capsys: pyte
     assert main(["inspect", str(path)]) == 2
     assert main(["convert", str(path), str(tmp_path / "out.safetensors")]) == 2
     with pytest.raises(CheckpointError):
-        checkpoint.load(path)
+        load(path)
     assert not canary.exists()
     assert "antigravity" not in sys.modules
     assert "Traceback" not in capsys.readouterr().err

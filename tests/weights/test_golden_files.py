@@ -11,7 +11,8 @@ import foreign
 import golden
 from hybridvit.cli.main import main
 from hybridvit.weights import checkpoint, mapping
-from hybridvit.weights.sources import SOURCES
+from hybridvit.weights.load import load, read_checkpoint
+from hybridvit.weights.tables import SOURCES
 from support import relative_error
 
 ARCHITECTURES = {
@@ -36,7 +37,7 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def build(out: Path) -> Any:
     """The converted model, with everything off that is random in training."""
-    found = checkpoint.read(out)
+    found = read_checkpoint(out)
     rates = dict.fromkeys(("attn_drop_rate", "proj_drop_rate"), 0.0) if "flyegle" in found.architecture else {}
     found.model_args.update(rates, drop_rate=0.0)
     return checkpoint.build(found, name=str(out))
@@ -89,7 +90,7 @@ def test_a_converted_file_exports_to_the_same_bits(converted: tuple[str, Path, P
 
 def test_the_checkpoint_remembers_where_it_came_from(converted: tuple[str, Path, Path]) -> None:
     source_name, file, out = converted
-    origin = checkpoint.read(out).origin
+    origin = read_checkpoint(out).origin
     assert origin is not None
     assert (origin["source"], origin["file"]) == (source_name, file.name)
     assert len(origin["sha256"]) == 64
@@ -99,7 +100,7 @@ def test_keras_files_with_tensorflows_names_hold_the_same(tmp_path: Path) -> Non
     _, arrays, answers = foreign.load("kecam")
     renamed = foreign.as_tensorflow(arrays)
     foreign.write_keras(tmp_path / "tf.h5", renamed)
-    model = checkpoint.load(tmp_path / "tf.h5")
+    model = load(tmp_path / "tf.h5")
     with torch.no_grad():
         logits = model.double()(torch.from_numpy(golden.images(160, 160)))
     assert relative_error(logits, answer(answers, "eval_logits")) < 1e-9

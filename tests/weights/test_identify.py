@@ -14,7 +14,7 @@ from hybridvit.models.cmt import CMT
 from hybridvit.models.cvt import CvT
 from hybridvit.weights import mapping
 from hybridvit.weights.identify import detect, ending_of, identify, strip_prefixes, unwrap
-from hybridvit.weights.sources import PUBLISHED, SOURCES
+from hybridvit.weights.tables import PUBLISHED, SOURCES
 
 FLYEGLE_OPTIONS = [
     {"position": position, "absolute_position": ape, "qkv_bias": bias}

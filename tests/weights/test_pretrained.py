@@ -11,6 +11,8 @@ import hybridvit
 from hybridvit.errors import CheckpointError, ConfigError, DownloadError
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
+from hybridvit.weights.load import read_checkpoint
+from hybridvit.weights.published import WEIGHTS
 from support import pictures, randomise
 
 
@@ -19,9 +21,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache in which two sets of weights already lie."""
     folder = tmp_path_factory.mktemp("cache")
     for tagged in ("cvt_13.ms_in1k", "cvt_13.ms_in1k_384", "cmt_ti.huawei_in1k", "cmt_ti_kecam.in1k_224"):
-        size = catalog.WEIGHTS[tagged].preprocess.image_size
-        model = randomise(catalog.create(tagged, img_size=size), seed=len(tagged)).float()
-        checkpoint.save(folder / f"{tagged}.safetensors", model, preprocess=catalog.WEIGHTS[tagged].preprocess)
+        size = WEIGHTS[tagged].preprocess.image_size
+        model = randomise(catalog.create(tagged.partition(".")[0], img_size=size), seed=len(tagged)).float()
+        checkpoint.save(model, folder / f"{tagged}.safetensors", preprocess=WEIGHTS[tagged].preprocess)
     return folder
 
 
@@ -31,7 +33,7 @@ def _use_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stored(cache: Path, tagged: str) -> dict[str, Tensor]:
-    return checkpoint.read(cache / f"{tagged}.safetensors").state
+    return read_checkpoint(cache / f"{tagged}.safetensors").state
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], *, but: tuple[str, ...] = ()) -> None:
@@ -51,7 +53,7 @@ def test_a_name_gives_its_published_weights_and_their_preprocessing(
     model = create(name, pretrained=True)
     assert_same(model.state_dict(), stored(cache, tagged))
     assert model.pretrained_cfg["tag"] == tagged.partition(".")[2]
-    assert model.pretrained_cfg["input_size"][1:] == catalog.WEIGHTS[tagged].preprocess.image_size
+    assert model.pretrained_cfg["input_size"][1:] == WEIGHTS[tagged].preprocess.image_size
 
 
 @pytest.mark.parametrize("create", [hybridvit.create_model, timm.create_model])

@@ -20,7 +20,7 @@ from hybridvit.data.decode import decode
 from hybridvit.errors import CheckpointError, ConfigError, DataError
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.position import Grid
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 
 def explain(
@@ -50,7 +50,7 @@ def explain(
     Raises: ConfigError for an option that the model or the method does not have; DataError, CheckpointError for the files.
     """
     _check_options(method, query=query, stage=stage, block=block, head=head, label=label)
-    network = checkpoint.load(model) if isinstance(model, str | Path) else model
+    network = load(model) if isinstance(model, str | Path) else model
     _check_model(network, method)
     preprocess = preprocess_of(network)
     if isinstance(picture, str | Path):

@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.attribution.files import draw_files
     from hybridvit.data.unlabelled import open_unlabelled
     from hybridvit.runtime import pick_device
-    from hybridvit.weights import checkpoint
+    from hybridvit.weights.load import load
 
     device = pick_device(args.device)
     files = [path for path in (args.checkpoint, args.compare) if path]
     distinct = len({path.stem for path in files}) == len(files)  # best.safetensors of two runs is told by its path
     drawn = draw_files(
-        {path.stem if distinct else str(path): checkpoint.load(path, device=device) for path in files},
+        {path.stem if distinct else str(path): load(path, device=device) for path in files},
         open_unlabelled(args.pictures, root=args.root),
         args.out,
         methods=args.method or ["attention"],

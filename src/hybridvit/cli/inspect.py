@@ -8,7 +8,7 @@ from hybridvit.cli.options import add, refuse
 from hybridvit.output import to_json
 
 if TYPE_CHECKING:
-    from hybridvit.weights.align import Alignment
+    from hybridvit.compare.align import Alignment
     from hybridvit.weights.report import Report
 
 HELP = """Say what a weights file is: who wrote it, which model, what lies in it, what looks wrong. Runs nothing in
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.compare.files import align_files
-    from hybridvit.weights.translate import translate
+    from hybridvit.weights.load import inspect
 
     if args.other:
         refuse(args, "--weights", "--architecture", because="two files are compared as they are")
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return 0 if found.aligned else 1
     refuse(args, "--images", "--dtype", "--tolerance", because="they are for two files, to be compared")
     with progress("tensors") as advance:
-        report = translate(args.file, weights=args.weights, architecture=args.architecture, progress=advance).report
+        report = inspect(args.file, weights=args.weights, architecture=args.architecture, progress=advance)
     print(to_json(report.to_dict())) if args.json else show_report(report)
     return 1 if report.problems else 0
 

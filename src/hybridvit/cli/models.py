@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     from hybridvit.cli.table import show
     from hybridvit.errors import ConfigError
-    from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS
+    from hybridvit.models.catalog import ARCHITECTURES
+    from hybridvit.weights.published import WEIGHTS
 
     if args.task != "classification":
         return _list_heads(args.pattern, args.task, as_json=args.json)

@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.evaluate.metrics import most_probable, softmax
     from hybridvit.evaluate.run import evaluate
     from hybridvit.runtime import pick_device
-    from hybridvit.weights import checkpoint
+    from hybridvit.weights.load import load
 
-    model: Any = checkpoint.load(args.checkpoint, device=pick_device(args.device))
+    model: Any = load(args.checkpoint, device=pick_device(args.device))
     names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
     pictures = open_unlabelled(args.pictures, names, root=args.root)
     loader = eval_loader(pictures, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)

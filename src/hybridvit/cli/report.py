@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.render.page import save_page
     from hybridvit.report.model import about_checkpoint, model_page
     from hybridvit.runtime import pick_device
-    from hybridvit.weights import checkpoint
+    from hybridvit.weights.load import load, read_checkpoint
 
     if len(args.files) > 1:
         raise ConfigError("A report is about one checkpoint: give one, or leave out --data to compare runs.")
     refuse(args, "--json", because="it is for runs side by side; `hybridvit eval --json` prints a checkpoint's figures")
     (file,) = args.files
-    model: Any = checkpoint.load(file, device=pick_device(args.device))
+    model: Any = load(file, device=pick_device(args.device))
     data_name, found = open_test(args.data, root=args.root, val_split=args.val_split)
     with progress("evaluating") as advance:
         source, result = answers(
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             source,
             title=f"{file.stem}, a {model.architecture}",
             data_name=data_name,
-            about=about_checkpoint(file, checkpoint.read(file)),
+            about=about_checkpoint(file, read_checkpoint(file)),
             method=args.method,
             count=args.pictures,
             on_picture=advance,

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridvit.compare import golden
+from hybridvit.compare.align import Alignment, Side, align
 from hybridvit.data.decode import decode
 from hybridvit.data.transforms import eval_transform
 from hybridvit.data.unlabelled import list_pictures
 from hybridvit.errors import ConfigError
-from hybridvit.weights import checkpoint, golden
-from hybridvit.weights.align import Alignment, Side, align
+from hybridvit.weights.load import load
 
 MOST_PICTURES = 8
 
@@ -40,8 +41,8 @@ def align_files(
                 "Golden answers come with pictures of their own and are compared with a checkpoint, nothing else."
             )
         answers = golden.read(second)
-        return golden.align_with_golden(str(first), checkpoint.load(first), answers, dtype=kind, tolerance=tolerance)
-    models: list[Any] = [checkpoint.load(file) for file in (first, second)]
+        return golden.align_with_golden(str(first), load(first), answers, dtype=kind, tolerance=tolerance)
+    models: list[Any] = [load(file) for file in (first, second)]
     if models[0].in_chans != models[1].in_chans:
         raise ConfigError(f"{first} takes {models[0].in_chans} channels, {second} {models[1].in_chans}.")
     sides = [

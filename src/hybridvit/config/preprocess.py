@@ -25,12 +25,11 @@ class Preprocess(Section):
     """center: resize the short side, crop; squash: resize both sides, no crop; border: fit the long side, pad."""
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     mean: tuple[Number, ...] = IMAGENET_MEAN
-    """One value per channel; its length (1 or 3) decides between grey and RGB."""
+    """One value per channel: one for grey, three for RGB."""
     std: tuple[Positive, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.mean) in (1, 3), f"mean has one value for grey or three for RGB, found {self.mean}")
         require(len(self.mean) == len(self.std), f"mean has {len(self.mean)} values, std {len(self.std)}")
 
     @property

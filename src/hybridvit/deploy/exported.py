@@ -15,7 +15,7 @@ from hybridvit.deploy import engines, export, verify
 from hybridvit.deploy.quantize import Quantised, quantise
 from hybridvit.errors import ConfigError
 from hybridvit.models.position import Grid
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def export_file(
         raise ConfigError(
             f"{out} is a folder; --out names the file to write, {out / 'model'}{export.SUFFIXES[to]} for example."
         )
-    model: Any = checkpoint.load(file)
+    model: Any = load(file)
     size = image_size or model.preprocess.image_size
     model.preprocess = replace(model.preprocess, image_size=size)
     batches, labels = _noise(model) if pictures is None else _read(pictures, model, max_pictures)

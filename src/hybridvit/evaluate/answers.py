@@ -24,7 +24,7 @@ from hybridvit.evaluate.imagenet import (
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.run import evaluate
 from hybridvit.evaluate.views import average_weights, ensemble, view_transform
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 Advance = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -134,7 +134,7 @@ def answers(
 
 def _open(files: Sequence[Path], average: str | None, device: torch.device | str) -> tuple[list[Any], list[str]]:
     names = [str(file) for file in files]
-    models: list[nn.Module] = [checkpoint.load(file, device=device) for file in files]
+    models: list[nn.Module] = [load(file, device=device) for file in files]
     if average == "weights":
         return [average_weights(models, names)], [f"the mean of {', '.join(names)}"]
     return models, names

@@ -12,7 +12,7 @@ from torch import nn
 from hybridvit.errors import ConfigError
 from hybridvit.runtime import pick_device
 from hybridvit.serve.app import Limits, create_app
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 MOST_CONNECTIONS = 1000
 SECONDS_TO_END = 30
@@ -40,7 +40,7 @@ def serve(
     """
     models: dict[str, nn.Module] = {}
     for path in map(Path, files):
-        models[path.stem if path.stem not in models else str(path)] = checkpoint.load(path, device=pick_device(device))
+        models[path.stem if path.stem not in models else str(path)] = load(path, device=pick_device(device))
     limits = limits or Limits()
     if host not in OURSELVES:
         limits = replace(limits, hosts=None)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from hybridvit.config import DistillSection, Preprocess
 from hybridvit.errors import ConfigError
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 
 class Teacher:
@@ -66,5 +66,5 @@ def _load(name: str) -> nn.Module:
         except RuntimeError as error:
             raise ConfigError(f"distill.teacher {name}: {error}") from error
     else:
-        model = checkpoint.load(Path(name))
+        model = load(Path(name))
     return model.eval().requires_grad_(False)

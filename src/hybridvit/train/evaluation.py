@@ -100,8 +100,8 @@ def export(run: Run, name: str) -> None:
         model.load_state_dict(weights, assign=True)
     try:
         checkpoint.save(
-            run.out / f"{name}.safetensors",
             model,
+            run.out / f"{name}.safetensors",
             label_names=run.splits.test.class_names,
             preprocess=run.recipe.preprocess,
             recipe=run.recipe.to_dict(),

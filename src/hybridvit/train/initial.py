@@ -9,6 +9,8 @@ from torch import nn
 from hybridvit.errors import CheckpointError
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint, download
+from hybridvit.weights.load import read_checkpoint
+from hybridvit.weights.published import find_weights
 
 
 def start_from(model: nn.Module, init: str | Path, *, say: Callable[[str], None]) -> None:
@@ -22,8 +24,8 @@ def start_from(model: nn.Module, init: str | Path, *, say: Callable[[str], None]
     """
     path = Path(init)
     if not path.exists() and str(init).partition(".")[0] in catalog.ARCHITECTURES:
-        path = download.download(download.find_weights(str(init)))
-    file = checkpoint.read(path)
+        path = download.download(find_weights(str(init)))
+    file = read_checkpoint(path)
     target: Any = model
     architecture = target.pretrained_cfg["architecture"]
     if file.architecture != architecture:

@@ -12,12 +12,13 @@ from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.files import replacing
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint, containers, mapping
-from hybridvit.weights.checkpoint import Checkpoint
+from hybridvit.weights.checkpoint import Checkpoint, adapted
 from hybridvit.weights.identify import ending_of
+from hybridvit.weights.load import open_file, read_checkpoint
 from hybridvit.weights.mapping import Source
 from hybridvit.weights.report import Report
-from hybridvit.weights.sources import PUBLISHED
-from hybridvit.weights.translate import Progress, adapted, no_progress, refuse_misfits, translate
+from hybridvit.weights.tables import PUBLISHED
+from hybridvit.weights.translate import Progress, no_progress, refuse_misfits
 
 
 def open_foreign(
@@ -43,40 +44,31 @@ def open_foreign(
 
     Raises: CheckpointError, which lists every tensor that does not fit.
     """
-    translated = translate(
-        path,
-        weights=weights,
-        arithmetic=arithmetic,
-        architecture=architecture,
-        image_size=image_size,
-        progress=progress,
-    )
-    found, report = translated.checkpoint, translated.report
+    options = {"weights": weights, "arithmetic": arithmetic, "architecture": architecture}
+    found = open_file(path, **options, image_size=image_size, progress=progress)
+    original, report = found.checkpoint, found.report
     refuse_misfits(report)
-    model = _build(_with_channels(found, in_chans, report), num_classes, new_head, report)
+    model = _build(_with_channels(original, in_chans, report), num_classes, new_head, report)
     if image_size is not None and report.image_size not in (None, tuple(image_size)):
         try:
             model.set_input_size(tuple(image_size))
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
         report.notes.append(f"Position tables resized from {_by(report.image_size)} to {_by(image_size)}.")
-    preprocess = adapted(found.preprocess, found.architecture, model.in_chans, image_size)
-    keeps_head = model.num_classes == found.num_classes and not new_head
-    model.label_names = found.label_names if keeps_head else None
-    model.preprocess, model.origin = preprocess, found.origin
-    model.pretrained_cfg = {
-        **model.pretrained_cfg,
-        **preprocess.to_pretrained_cfg(),
-        "num_classes": model.num_classes,
-        "label_names": model.label_names,
-    }
-    return model.eval(), report
+    model.preprocess = adapted(original.preprocess, model, image_size)
+    if new_head or model.num_classes != original.num_classes:
+        model.label_names = None
+    if checkpoint.of_model(model).model_args != original.model_args or model.label_names != original.label_names:
+        model.metrics = None  # those of another model
+    model.pretrained_cfg |= model.preprocess.to_pretrained_cfg()
+    model.pretrained_cfg |= {"num_classes": model.num_classes, "label_names": model.label_names}
+    return model, report
 
 
 def convert(path: str | Path, out: str | Path, **options: Any) -> Report:
     """`open_foreign`, saved as a checkpoint of our own, atomically, with where it came from. options: as there."""
     model, report = open_foreign(path, **options)
-    checkpoint.save(out, model, preprocess=model.preprocess, origin=model.origin)
+    checkpoint.save(model, out, preprocess=model.preprocess, metrics=model.metrics)
     return report
 
 
@@ -108,11 +100,7 @@ def _build(found: Checkpoint, num_classes: int | None, new_head: bool, report: R
         has = f"a head of {found.num_classes} classes" if found.num_classes else "no head"
         keep = "Leave --num-classes out to keep it, or add" if found.num_classes else "Add"
         raise CheckpointError(f"{report.file} has {has}, not {num_classes}. {keep} --new-head to begin a new one.")
-    with torch.device("meta"):
-        model: Any = catalog.create(found.architecture, num_classes=found.num_classes, **found.model_args)
-    model.load_state_dict(found.state, assign=True)
-    if report.image_size is not None:
-        model.set_input_size(report.image_size)  # gathers the position tables anew, outside the meta device
+    model: Any = checkpoint.build(found, name=report.file, share=True)
     if new_head or num_classes != found.num_classes:
         model.reset_classifier(num_classes)
         report.notes.append(
@@ -139,7 +127,7 @@ def export_weights(path: str | Path, to: str, out: str | Path) -> list[str]:
         near = difflib.get_close_matches(to, PUBLISHED, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"There is no source {to!r}.{hint} Known: {', '.join(PUBLISHED)}.")
-    found = checkpoint.read(path)
+    found = read_checkpoint(path)
     source = PUBLISHED[to]
     with torch.device("meta"):
         model: Any = catalog.create(found.architecture, num_classes=found.num_classes, **found.model_args)

@@ -1,16 +1,16 @@
 """What looks wrong in a set of weights, and what a reader should know about it."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from hybridvit.models.catalog import WEIGHTS
+from hybridvit.files import digest
+from hybridvit.weights.checkpoint import all_finite
 from hybridvit.weights.mapping import Mapped
+from hybridvit.weights.published import WEIGHTS
 from hybridvit.weights.report import Report
 
 # Words of a file's name that name a size, by family.
@@ -34,8 +34,7 @@ def _altered(path: Path) -> list[str]:
     known = [weights.md5 for weights in WEIGHTS.values() if weights.md5 and weights.url.endswith(f"/{path.name}")]
     if not known:
         return []
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    md5 = digest(path, "md5")
     return [] if md5 in known else [f"Its md5 is {md5}; that of the published {path.name} is {known[0]}."]
 
 
@@ -56,7 +55,7 @@ def _name_contradictions(file_name: str, report: Report) -> list[str]:
 
 
 def _bad_values(state: Mapping[str, Tensor]) -> list[str]:
-    non_finite = {key: int((~tensor.isfinite()).sum()) for key, tensor in state.items() if not _all_finite(tensor)}
+    non_finite = {key: int((~tensor.isfinite()).sum()) for key, tensor in state.items() if not all_finite(tensor)}
     weights = {key: count for key, count in non_finite.items() if "running_" not in key}
     statistics = [key for key in non_finite if "running_" in key]
     negative = [
@@ -72,14 +71,6 @@ def _bad_values(state: Mapping[str, Tensor]) -> list[str]:
     if negative:
         found.append(f"BatchNorm variances are negative in {len(negative)} tensors: {_some(negative)}.")
     return found
-
-
-def _all_finite(tensor: Tensor) -> bool:
-    return (
-        not tensor.is_floating_point()
-        or not tensor.numel()
-        or bool(torch.isfinite(tensor.sum()) or tensor.isfinite().all())
-    )
 
 
 def _untrained(state: Mapping[str, Tensor]) -> list[str]:

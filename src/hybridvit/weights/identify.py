@@ -20,7 +20,7 @@ from hybridvit.models.cmt import stage_grids
 from hybridvit.models.configs import CMTConfig
 from hybridvit.weights import mapping
 from hybridvit.weights.mapping import Shapes, Source
-from hybridvit.weights.sources import SOURCES
+from hybridvit.weights.tables import SOURCES
 
 RAW_NAMES = ("state_dict", "model", "model_state_dict", "module", "net", "network", "params", "weights")
 EMA_NAMES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict", "ema_model")

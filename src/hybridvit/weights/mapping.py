@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridvit.errors import CheckpointError
+
 Values = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -280,9 +282,8 @@ def to_ours(
             continue
         ours = operation.forward(tensors, stage_heads).contiguous()
         undone = operation.backward(ours, stage_heads)
-        assert all(_same_bits(a, b) for a, b in zip(tensors, undone, strict=True)), (
-            f"{source.name}: {key} is not invertible"
-        )
+        if not all(_same_bits(a, b) for a, b in zip(tensors, undone, strict=True)):
+            raise CheckpointError(f"{source.name}: {key} would lose something on its way")
         mapped.state[key] = ours.to(example.dtype)
     progress(len(wanted), len(wanted))
     mapped.absent = [text for text in mapped.absent if text not in held]

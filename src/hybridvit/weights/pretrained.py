@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models import catalog
 from hybridvit.models.heads import assembly
+from hybridvit.weights import checkpoint, download
+from hybridvit.weights.load import read_checkpoint
+from hybridvit.weights.published import WEIGHTS, find_weights, pretrained_cfg_of
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, task: str = "classification") -> list[str]:
@@ -18,7 +22,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, task: str = "cl
 
     Other tasks ("segmentation") have their own names: a head, and a backbone that it reads. Nothing is published for them.
     """
-    names: Iterable[str] = catalog.WEIGHTS if pretrained else catalog.ARCHITECTURES
+    names: Iterable[str] = WEIGHTS if pretrained else catalog.ARCHITECTURES
     if task != "classification":
         names = [] if pretrained else assembly.names(task)
     return [name for name in names if fnmatch(name, pattern)]
@@ -44,25 +48,23 @@ def create_model(
         if pretrained:
             raise ConfigError(f"No weights are published for {name}. Train it with --init and a classifier's weights.")
         return assembly.create(name, **kwargs)
-    if not pretrained:
+    bare, _, tag = name.partition(".")
+    if not pretrained and not tag:
         return catalog.create(name, **kwargs)
-    from hybridvit.weights import download
-
-    tagged = download.find_weights(name)
+    tagged = find_weights(name)
+    cfg = pretrained_cfg_of(tagged)
+    if not pretrained:
+        return catalog.create(bare, pretrained_cfg=cfg, **{"img_size": WEIGHTS[tagged].preprocess.image_size, **kwargs})
     state, img_size = _read(download.download(tagged, cache_dir=cache_dir), kwargs.pop("img_size", None))
     kwargs |= {"img_size": img_size} if img_size else {}
     _refuse_other_tensors(tagged, state, kwargs)
-    return catalog.create(tagged, state=state, **kwargs)
+    return catalog.create(bare, state=state, pretrained_cfg=cfg, **kwargs)
 
 
 def _read(path: Path, img_size: int | tuple[int, int] | None) -> tuple[dict[str, Tensor], Any]:
     """The tensors of a checkpoint, with position tables for `img_size`, and that size; None where there are no tables."""
-    from timm.layers import to_2tuple
-
-    from hybridvit.weights import checkpoint
-
     try:
-        found = checkpoint.read(path)
+        found = read_checkpoint(path)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Delete it, and it will be fetched again.") from error
     native = found.model_args.get("img_size")
@@ -78,11 +80,12 @@ def _refuse_other_tensors(tagged: str, state: dict[str, Tensor], kwargs: dict[st
 
     timm would leave such tensors at random without a word, as soon as the classifier is another one too.
     """
-    changed = sorted(kwargs.keys() & catalog.architecture(tagged).config.__dataclass_fields__.keys())
+    bare = tagged.partition(".")[0]
+    changed = sorted(kwargs.keys() & catalog.architecture(bare).config.__dataclass_fields__.keys())
     if not changed:
         return
     with torch.device("meta"):
-        model = catalog.create(tagged, **{key: kwargs[key] for key in (*changed, "img_size") if key in kwargs})
+        model = catalog.create(bare, **{key: kwargs[key] for key in (*changed, "img_size") if key in kwargs})
     wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
     if wanted != {key: tensor.shape for key, tensor in state.items()}:
         raise ConfigError(

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from hybridvit.models.catalog import ARCHITECTURES, WEIGHTS, create, pretrained_cfg_of
+from hybridvit.models import catalog
+from hybridvit.models.catalog import ARCHITECTURES
+from hybridvit.weights.published import WEIGHTS, pretrained_cfg_of
 
 
 def register(timm: ModuleType) -> None:
@@ -15,7 +17,9 @@ def register(timm: ModuleType) -> None:
 
     names = [name for name in ARCHITECTURES if not timm.is_model(name)]
     tags: dict[str, Any] = {name: pretrained_cfg_of(name) for name in WEIGHTS if name.partition(".")[0] in names}
-    untagged = {name: pretrained_cfg_of(name) for name in names if not any(tag.startswith(name + ".") for tag in tags)}
+    untagged = {
+        name: catalog.pretrained_cfg_of(name) for name in names if not any(tag.startswith(name + ".") for tag in tags)
+    }
     module = sys.modules[__name__]
     module.default_cfgs = generate_default_cfgs(tags | untagged)  # type: ignore[attr-defined]  # where timm looks for them
     for name in names:
@@ -34,10 +38,9 @@ def _entrypoint(name: str) -> Any:
         if isinstance(pretrained_cfg, str | None) and not pretrained_cfg_overlay:
             return create_model(f"{name}.{pretrained_cfg}" if pretrained_cfg else name, pretrained, **kwargs)
         # A source of the caller's own, in timm's format: a folder, a hub repository, a file.
-        tagged, cfg = (f"{name}.{pretrained_cfg}", None) if isinstance(pretrained_cfg, str) else (name, pretrained_cfg)
-        return create(
-            tagged, pretrained=pretrained, pretrained_cfg=cfg, pretrained_cfg_overlay=pretrained_cfg_overlay, **kwargs
-        )
+        cfg = pretrained_cfg_of(f"{name}.{pretrained_cfg}") if isinstance(pretrained_cfg, str) else pretrained_cfg
+        overlay = pretrained_cfg_overlay
+        return catalog.create(name, pretrained=pretrained, pretrained_cfg=cfg, pretrained_cfg_overlay=overlay, **kwargs)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"{name}: see `hybridvit models`."

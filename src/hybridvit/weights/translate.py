@@ -1,7 +1,5 @@
 """A weights file to tensors under our names, each of them accounted for. Nothing is changed on the way."""
 
-import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,12 +9,11 @@ from typing import Any
 
 import torch
 
-from hybridvit.config import Preprocess
 from hybridvit.errors import CheckpointError
+from hybridvit.files import digest
 from hybridvit.models import catalog
-from hybridvit.models.configs import CvTConfig
-from hybridvit.weights import checkpoint, containers, examine, mapping
-from hybridvit.weights.checkpoint import Checkpoint
+from hybridvit.weights import containers, examine, mapping
+from hybridvit.weights.checkpoint import Checkpoint, adapted
 from hybridvit.weights.identify import Identified, Wrapped, identify, unwrap
 from hybridvit.weights.mapping import Mapped
 from hybridvit.weights.report import Report
@@ -38,7 +35,7 @@ class Translated:
 
 
 def translate(
-    file: str | Path | containers.Contents,
+    contents: containers.Contents,
     *,
     weights: str | None = None,
     arithmetic: str | None = None,
@@ -46,25 +43,19 @@ def translate(
     image_size: tuple[int, int] | None = None,
     progress: Progress = no_progress,
 ) -> Translated:
-    """Read any weights file: a published one, or one of ours.
+    """Translate a published file.
 
     Args:
+        contents: of the file, whose tensors are used up.
         weights: "raw" or "ema"; by default the average where the file has one, as timm does.
         arithmetic: "authors" for weights that the authors trained, whatever implementation they are stored for.
         architecture: a name of the catalogue, for files with our own names, which do not tell it.
-        file: its path, or its contents if they were read already; their tensors are used up.
         image_size: (height, width) of the position tables, should they not be square.
         progress: called with (tensors done, all).
 
     Raises: CheckpointError when the file cannot be read, or be told for certain. Tensors that do not fit are in the report.
     """
-    if not isinstance(file, containers.Contents):
-        if Path(file).is_dir():  # timm's folders are ours too
-            return _translate_ours(Path(file), "timm folder", Path(file) / "model.safetensors")
-        file = containers.read(file)
-    contents, path = file, file.path
-    if checkpoint.HEADER_KEY in contents.metadata:
-        return _translate_ours(path, contents.format, path)
+    path = contents.path
     try:
         wrapped = unwrap(contents.tree)
         used_set = _choose(wrapped, weights)
@@ -89,7 +80,7 @@ def translate(
     report = Report(
         file=str(path),
         bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+        sha256=digest(path),
         format=contents.format,
         source=identified.source.name,
         title=identified.source.title,
@@ -130,23 +121,13 @@ def translate(
         num_classes=identified.num_classes,
         model_args=identified.model_args,
         label_names=None,
-        preprocess=adapted(preprocess, identified.architecture, report.in_chans, report.image_size),
+        preprocess=adapted(preprocess, identified.model, report.image_size),
         recipe=None,
         origin=origin,
         metrics=None,
         state=mapped.state,
     )
     return Translated(found, report)
-
-
-def read_foreign(file: str | Path | containers.Contents) -> Checkpoint:
-    """A published checkpoint under our names, unchanged: what `checkpoint.read` gives for files of our own.
-
-    Raises: CheckpointError, which lists every tensor that does not fit.
-    """
-    translated = translate(file)
-    refuse_misfits(translated.report)
-    return translated.checkpoint
 
 
 def refuse_misfits(report: Report) -> None:
@@ -162,13 +143,13 @@ def refuse_misfits(report: Report) -> None:
     raise CheckpointError("\n".join(lines))
 
 
-def _translate_ours(path: Path, format: str, weights_file: Path) -> Translated:
-    found = checkpoint.read(path)
+def of_ours(found: Checkpoint, path: Path, format: str) -> Translated:
+    """A checkpoint that needs no translation, with its report."""
     size = found.model_args.get("img_size")
     report = Report(
         file=str(path),
-        bytes=weights_file.stat().st_size,
-        sha256=sha256_of(weights_file),
+        bytes=path.stat().st_size,
+        sha256=digest(path),
         format=format,
         source="hybridvit",
         title="hybridvit checkpoint",
@@ -233,23 +214,3 @@ def _problems(identified: Identified, mapped: Mapped) -> list[str]:
         *(f"{key}  not in the file" for key in mapped.missing),
         *(f"{key}  no place in the model" for key in identified.state if not mapping.is_leftover(key)),
     ]
-
-
-def adapted(own: Preprocess, architecture: str, in_chans: int, image_size: tuple[int, int] | None) -> Preprocess:
-    """Preprocessing at another size, for other channels. CvT is resized straight to any size but its own, uncropped."""
-    changes: dict[str, Any] = {}
-    if image_size is not None and tuple(image_size) != own.image_size:
-        changes["image_size"] = tuple(image_size)
-        if isinstance(catalog.architecture(architecture).config, CvTConfig):
-            changes |= {"crop_pct": 1.0, "crop_mode": "squash"}
-    if in_chans != own.in_chans:
-        for name in ("mean", "std"):
-            values = getattr(own, name)
-            grey = (sum(values) / len(values),)
-            changes[name] = grey if in_chans == 1 else tuple(values[c % len(values)] for c in range(in_chans))
-    return dataclasses.replace(own, **changes)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

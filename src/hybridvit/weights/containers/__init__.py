@@ -59,7 +59,7 @@ def read(path: str | Path) -> Contents:
             "programs. Have its author save only the state dict: torch.save(model.state_dict(), ...)."
         ) from refused
     except DamagedError as damaged:
-        raise CheckpointError(f"{path} {damaged}.") from damaged
+        raise DamagedError(f"{path} {damaged}.") from damaged
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 

@@ -21,5 +21,6 @@ TABLE: tuple[Row, ...] = (
     ("norm",                                  "norm",                                         LAYER),
     ("head",                                  "head",                                         LINEAR),
 )  # fmt: skip
+KINDS: dict[str, Kind] = {ours: kind for ours, _, kind in TABLE}
 
 PADDLEVIT = Source(name="paddlevit", title="BR-IDL/PaddleViT CvT", family="cvt", format="paddle", table=TABLE)

@@ -7,7 +7,7 @@ Every arithmetic of one size has the same names and shapes, so the architecture'
 from collections.abc import Iterable
 
 from hybridvit.weights.mapping import Kind, Leaf, Row, Source
-from hybridvit.weights.sources import flyegle, huawei, kecam, microsoft
+from hybridvit.weights.tables import flyegle, huawei, kecam, microsoft
 
 
 def _as_ours(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hybridvit.compare.align import NEGLIGIBLE, TOLERANCES, Alignment, Row, Side, compare, floats, row_of, run
 from hybridvit.errors import CheckpointError
 from hybridvit.weights import mapping
-from hybridvit.weights.align import NEGLIGIBLE, TOLERANCES, Alignment, Row, Side, compare, floats, row_of, run
-from hybridvit.weights.sources import PUBLISHED
+from hybridvit.weights.tables import PUBLISHED
 
 GRADIENTS = ("grad_keys", "grad_norms", "grad_dots")
 
@@ -26,7 +26,7 @@ GRADIENTS = ("grad_keys", "grad_norms", "grad_dots")
 class Golden:
     path: Path
     source: str
-    """One of `sources.PUBLISHED`."""
+    """One of `tables.PUBLISHED`."""
     image_size: tuple[int, int]
     tensors: dict[str, tuple[tuple[int, ...], str]]
     """Key in the source's checkpoint -> shape, dtype."""

@@ -1,6 +1,6 @@
 """Where two models part: the same input through both, compared layer by layer, forwards and backwards.
 
-    from hybridvit.weights.align import align
+    from hybridvit.compare.align import align
     print("\\n".join(align(ours, theirs, x).summary()))
 
 Four comparisons, each in the order in which a difference would spread: the weights; every module's output in evaluation; the same
@@ -22,7 +22,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from hybridvit.weights import mapping
-from hybridvit.weights.sources import SOURCES
+from hybridvit.weights.tables import SOURCES
 
 Phase = Literal["weights", "eval", "train", "gradient"]
 PHASES: dict[Phase, str] = {
@@ -63,7 +63,7 @@ def names_of(source: str, ours: nn.Module) -> Callable[[Tensors], Tensors]:
     """A `Side.rename` for a model of a published implementation, by its conversion table.
 
     Args:
-        source: a name of `hybridvit.weights.sources.PUBLISHED`.
+        source: a name of `hybridvit.weights.tables.PUBLISHED`.
         ours: a model of this library of the same size.
     """
     table, config = SOURCES[source], ours.config

@@ -1,4 +1,4 @@
-"""weights/align.py and weights/golden.py: what is alike is called alike, and what parts is found at the place where it begins."""
+"""compare/align.py and compare/golden.py: what is alike is called alike, and what parts is found at the place where it begins."""
 
 import copy
 import json
@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 import foreign
+from hybridvit.compare import golden
+from hybridvit.compare.align import Side, align
 from hybridvit.errors import CheckpointError
 from hybridvit.models import catalog
-from hybridvit.weights import checkpoint, golden
-from hybridvit.weights.align import Side, align
+from hybridvit.weights.load import load
 from support import pictures, randomise
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "align_transformers.py"
@@ -185,7 +186,7 @@ def test_the_example_aligns_transformers_with_ours(capsys: pytest.CaptureFixture
 @pytest.fixture(scope="module")
 def huawei(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The model of the golden weights."""
-    return checkpoint.load(foreign.golden_file("huawei", tmp_path_factory.mktemp("huawei")))
+    return load(foreign.golden_file("huawei", tmp_path_factory.mktemp("huawei")))
 
 
 @pytest.fixture
