@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from hybridvit.config.classification import ClassificationRecipe
+from hybridvit.config.detection import DetectionRecipe
 from hybridvit.config.recipe import Recipe
 from hybridvit.config.segmentation import SegmentationRecipe
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, known_keys, parse_yaml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-RECIPE_TYPES: dict[str, type[Recipe]] = {"classification": ClassificationRecipe, "segmentation": SegmentationRecipe}
+RECIPE_TYPES: dict[str, type[Recipe]] = {
+    "classification": ClassificationRecipe,
+    "detection": DetectionRecipe,
+    "segmentation": SegmentationRecipe,
+}
 """By task; hybridvit.tasks has a module of the same name."""
 
 

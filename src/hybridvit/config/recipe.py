@@ -94,6 +94,8 @@ class ScheduleSection(Section):
     warmup_epochs: CountFromZero = 0
     warmup_lr: NonNegative = 0.0
     """Learning rate of the first step of the warm-up."""
+    warmup_steps: CountFromZero = 0
+    """Instead of epochs, where these are long: a linear rise over so many optimizer steps."""
     min_lr: NonNegative = 0.0
     cooldown_epochs: CountFromZero = 0
     """Further epochs at min_lr."""
@@ -110,6 +112,10 @@ class ScheduleSection(Section):
         require(
             0 <= self.warmup_epochs < self.epochs or self.warmup_epochs == 0,
             f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})",
+        )
+        require(
+            not (self.warmup_epochs and self.warmup_steps),
+            f"warmup_epochs ({self.warmup_epochs}) and warmup_steps ({self.warmup_steps}): give one of the two",
         )
 
 

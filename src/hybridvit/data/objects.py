@@ -5,7 +5,7 @@ Outlines are kept run-length encoded, as COCO does (a picture's masks are megaby
 Tensors: N objects, H rows, W columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -63,7 +63,15 @@ class Objects:
 
 def encode(masks_NHW: Tensor | np.ndarray) -> tuple[Rle, ...]:
     masks_HWN = np.asfortranarray(np.asarray(masks_NHW, dtype=np.uint8).transpose(1, 2, 0))
-    return tuple(coco_masks().encode(masks_HWN)) if masks_HWN.shape[2] else ()
+    return as_text(coco_masks().encode(masks_HWN)) if masks_HWN.shape[2] else ()
+
+
+def as_text(outlines: Iterable[Rle]) -> tuple[Rle, ...]:
+    """With counts as JSON can hold them."""
+    return tuple(
+        {"size": list(each["size"]), "counts": each["counts"].decode() if isinstance(each["counts"], bytes) else each["counts"]}
+        for each in outlines
+    )
 
 
 def decode(outlines: Sequence[Rle], size: tuple[int, int]) -> Tensor:

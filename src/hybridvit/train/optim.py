@@ -42,6 +42,7 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, section: ScheduleSection, *, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         self.per_step = section.per_step
+        self.warmup_steps, self.warmup_from = section.warmup_steps, section.warmup_lr / max(group["lr"] for group in optimizer.param_groups)
         self.optimizer = optimizer
         self.scheduler, self.epochs = create_scheduler_v2(
             optimizer,
@@ -64,4 +65,8 @@ class Schedule:
             self.scheduler.step_update(step)
         else:
             self.scheduler.step(step // self.steps_per_epoch)
+        if step < self.warmup_steps:
+            factor = self.warmup_from + (1 - self.warmup_from) * step / self.warmup_steps
+            for group in self.optimizer.param_groups:
+                group["lr"] *= factor
         return max(group["lr"] for group in self.optimizer.param_groups)

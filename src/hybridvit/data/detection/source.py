@@ -13,7 +13,7 @@ from torch import Tensor
 from hybridvit.data.decode import ORIENTATION
 from hybridvit.data.detection.raw import RawPictures
 from hybridvit.data.detection.tidy import class_names_of, tidy
-from hybridvit.data.objects import Objects, Rle, coco_masks, decode, encode
+from hybridvit.data.objects import Objects, Rle, as_text, coco_masks, decode, encode
 from hybridvit.errors import DataError
 
 TURNED = (5, 6, 7, 8)
@@ -104,7 +104,7 @@ def _drawn(outlines: list[Any], frame: tuple[int, int], scale: tuple[int, int]) 
             continue
         polygons = [[value * scale[i % 2] for i, value in enumerate(polygon)] for polygon in outline]
         drawn.append(masks.merge(masks.frPyObjects(polygons, *frame)))
-    return tuple(drawn)
+    return as_text(drawn)
 
 
 def _areas(boxes_N4: Tensor, outlines: tuple[Rle, ...] | None) -> list[float]:
