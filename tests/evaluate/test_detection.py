@@ -72,7 +72,11 @@ def metric_of(scenes: list[tuple[Detections, Objects]], **kwargs: Any) -> CocoMe
 
 def pycocotools_figures(scenes: list[tuple[Detections, Objects]], kind: str) -> list[float]:
     """From scratch: nothing of the metric's own way to COCO's form."""
-    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": k, "name": n} for k, n in enumerate(NAMES)]}
+    truth: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": k, "name": n} for k, n in enumerate(NAMES)],
+    }
     found: list[dict[str, Any]] = []
     for image, (said, objects) in enumerate(scenes):
         truth["images"].append({"id": image, "height": SIDE, "width": SIDE})
@@ -90,7 +94,11 @@ def pycocotools_figures(scenes: list[tuple[Detections, Objects]], kind: str) -> 
                 }
             )
         for i, (left, top, right, bottom) in enumerate(said.boxes_N4.tolist()):
-            entry: dict[str, Any] = {"image_id": image, "category_id": int(said.labels_N[i]), "score": float(said.scores_N[i])}
+            entry: dict[str, Any] = {
+                "image_id": image,
+                "category_id": int(said.labels_N[i]),
+                "score": float(said.scores_N[i]),
+            }
             if kind == "bbox":
                 entry["bbox"] = [left, top, right - left, bottom - top]
             else:

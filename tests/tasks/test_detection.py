@@ -121,11 +121,11 @@ def test_batches_are_padded_at_the_right_and_bottom_to_multiples_of_32() -> None
 
 def test_predictions_come_back_to_the_pictures_own_pixels() -> None:
     """A model's answer that is the truth, resized, is the truth again; boxes on the padding are cut."""
-    picture, objects = two_rectangles(90, 150)
-    image, frame = EvalTransform(Preprocess(image_size=(180, 320), crop_pct=1.0))(picture)
-    assert frame == Frame((90, 150), (180, 300))
-    assert image.shape == (3, 180, 300)
-    scale = torch.tensor([2.0, 2.0, 2.0, 2.0])
+    picture, objects = two_rectangles()
+    image, frame = EvalTransform(Preprocess(image_size=(150, 400), crop_pct=1.0))(picture)
+    assert frame == Frame((300, 500), (150, 250))
+    assert image.shape == (3, 150, 250)
+    scale = 0.5
     answer = {
         "boxes": objects.boxes_N4.float() * scale,
         "scores": torch.tensor([0.9, 0.8]),
@@ -135,13 +135,13 @@ def test_predictions_come_back_to_the_pictures_own_pixels() -> None:
     answer["boxes"][1, 2:] = 1000.0
     (found,) = TASK.predictions([answer], [frame])
     assert found.boxes_N4[0].tolist() == pytest.approx(objects.boxes_N4[0].tolist())
-    assert found.boxes_N4[1].tolist()[2:] == [150, 90]
+    assert found.boxes_N4[1].tolist()[2:] == [500, 300]
     masks = Objects(**{**vars(objects), "outlines": found.outlines}).masks()
     assert (masks[0] ^ objects.masks()[0]).sum() < 0.06 * masks[0].sum()
 
 
-def recipe(name: str, **kwargs: Any) -> DetectionRecipe:
-    loaded = load_recipe("finetune_detection", [f"model.name={name}", "preprocess.image_size=[64,64]"])
+def recipe(name: str) -> DetectionRecipe:
+    loaded = load_recipe("detection_demo", [f"model.name={name}"])
     assert isinstance(loaded, DetectionRecipe)
     return loaded
 
@@ -152,15 +152,15 @@ def test_the_criterion_sums_the_models_losses_and_padding_is_the_mean_colour(nam
     model = TASK.create_model(chosen, num_classes=10).train()
     scenes = DigitScenes("train", count=2)
     transform = TASK.train_transform(chosen)
-    images, targets = zip(
-        *(transform(scenes.read(i), scenes.target(i)) for i in range(2)), strict=True
-    )
+    images, targets = zip(*(transform(scenes.read(i), scenes.target(i)) for i in range(2)), strict=True)
     small = images[0][:, :50, :40]
     targets[0]["size"] = (50, 40)
     criterion = TASK.criterion(chosen, num_classes=10, device=torch.device("cpu"), device_batch=2, steps=1)
     seen: list[torch.Tensor] = []
     model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    losses = criterion(model, TASK.collate([small, images[1]], empty=lambda s: torch.empty(s, dtype=torch.uint8)), targets)
+    losses = criterion(
+        model, TASK.collate([small, images[1]], empty=lambda s: torch.empty(s, dtype=torch.uint8)), targets
+    )
     expected = {"classification", "boxes"} | ({"objectness", "proposals", "masks"} if "rcnn" in name else set())
     assert set(losses) == expected
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -178,7 +178,7 @@ def test_evaluation_streams_pictures_of_several_sizes_and_counts_each_once() -> 
     assert stream(model, loader, metric, predictions=TASK.predictions) == []
     result = metric.compute()
     assert result.images == 5
-    assert list(result.figures)[0] == TASK.primary
+    assert next(iter(result.figures)) == TASK.primary
     assert result.masks is not None
     assert "mask AP" in TASK.headline(result.figures)
     assert str(result).startswith("box AP ")
@@ -221,5 +221,7 @@ def test_drawing_changes_pixels_at_the_box_and_leaves_the_rest(size: tuple[int, 
 
 
 def test_a_classifiers_name_is_no_detector() -> None:
-    with pytest.raises(ConfigError, match="cmt_nano is no detector. Put a head before a backbone's name: retinanet_cmt"):
+    with pytest.raises(
+        ConfigError, match=r"cmt_nano is no detector\. Put a head before a backbone's name: retinanet_cmt"
+    ):
         TASK.create_model(recipe("cmt_nano"), num_classes=2)

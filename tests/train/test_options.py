@@ -10,11 +10,10 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hybridvit.config import DistillSection, load_recipe, recipe_names
-from hybridvit.data.transforms import train_transform
+from hybridvit.config import DistillSection, Preprocess, load_recipe, recipe_names
 from hybridvit.errors import ConfigError
-from hybridvit.models import catalog
-from hybridvit.tasks.mixing import Mixer, loss_of
+from hybridvit.tasks import find_task
+from hybridvit.tasks.mixing import loss_of
 from hybridvit.tasks.teacher import Teacher
 from hybridvit.train.loop import fit
 from hybridvit.train.optim import Schedule, create_optimizer
@@ -24,7 +23,7 @@ from hybridvit.weights import checkpoint
 
 PrepareRun = Callable[..., Run]
 CPU = torch.device("cpu")
-OWN_PREPROCESSING = ("digits", "cmt_ti_flyegle")  # flyegle's training evaluates at 184 -> 160
+OWN_PREPROCESSING = ("digits", "segmentation_demo", "cmt_ti_flyegle")  # flyegle's training evaluates at 184 -> 160
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -33,15 +32,18 @@ def test_every_recipe_builds_model_optimizer_schedule_and_transforms(name: str) 
     with torch.device("meta"):
         model = build_model(recipe, num_classes=10)
     optimizer = create_optimizer(model, recipe.optimizer)
-    schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=10)
+    steps = 1000 if recipe.schedule.warmup_steps else 10
+    schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=steps)
     assert schedule.epochs == recipe.schedule.epochs + recipe.schedule.cooldown_epochs
-    rates = [schedule.set(step) for step in range(0, 10 * schedule.epochs, 5)]
+    rates = [
+        schedule.set(step) for step in range(0, steps * schedule.epochs, steps // 2 if schedule.epochs > 1 else 20)
+    ]
     assert max(rates) == pytest.approx(recipe.optimizer.lr, rel=0.2)
     assert rates[-1] < 0.11 * max(rates)
-    assert train_transform(recipe.preprocess, recipe.augment)
-    device_batch = recipe.device_batch or recipe.global_batch
-    assert Mixer(recipe.mix, recipe.augment, num_classes=10, device_batch=device_batch, device=CPU)
-    expected = catalog.ARCHITECTURES[recipe.model.name].preprocess
+    task, device_batch = find_task(recipe.task), recipe.device_batch or recipe.global_batch
+    assert task.train_transform(recipe)
+    assert task.criterion(recipe, num_classes=10, device=CPU, device_batch=device_batch, steps=10)
+    expected = Preprocess.from_pretrained_cfg(model.pretrained_cfg)
     if recipe.preprocess.image_size == expected.image_size and name not in OWN_PREPROCESSING:
         assert recipe.preprocess == expected
 
@@ -191,3 +193,22 @@ def test_the_average_copies_at_first_and_then_lags(prepare_run: PrepareRun) -> N
     for averaged, parameter in zip(run.ema.model.parameters(), run.model.parameters(), strict=True):
         torch.testing.assert_close(averaged, parameter - 0.9)
     run.close()
+
+
+def test_a_warm_up_of_steps_rises_linearly_and_leaves_the_rest_as_it_is() -> None:
+    """mmdetection's: lr * (1 - (1 - step / steps) * (1 - ratio))."""
+    options = [
+        "schedule.name=multistep",
+        "schedule.milestones=[8, 11]",
+        "schedule.epochs=12",
+        "schedule.warmup_epochs=0",
+    ]
+    recipe = load_recipe(
+        "digits", [*options, "schedule.warmup_steps=50", "schedule.warmup_lr=2e-6", "schedule.per_step=true"]
+    )
+    schedule = Schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2e-3), recipe.schedule, steps_per_epoch=10)
+    for step in (0, 1, 25, 49):
+        assert schedule.set(step) == pytest.approx(2e-3 * (1 - (1 - step / 50) * (1 - 1e-3)))
+    assert schedule.set(50) == 2e-3
+    assert [schedule.set(step) for step in (78, 85, 115)] == pytest.approx([2e-3, 2e-4, 2e-5])
+    assert schedule.set(25) == pytest.approx(2e-3 * (1 - 0.5 * (1 - 1e-3)))  # a pure function of the step

@@ -17,7 +17,7 @@ class DetectionAugmentSection(Section):
     """... but the long one is no longer than this."""
     hflip: Share = 0.5
     crop: Share = 0.0
-    """How often a window is cut before: of 384 to 600 pixels a side, from a short side of 400, 500 or 600 (DETR's, and Swin's)."""
+    """How often a window is cut first, of 384 to 600 pixels a side of a short side of 400, 500 or 600, as in DETR and Swin."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

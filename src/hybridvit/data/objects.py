@@ -69,7 +69,10 @@ def encode(masks_NHW: Tensor | np.ndarray) -> tuple[Rle, ...]:
 def as_text(outlines: Iterable[Rle]) -> tuple[Rle, ...]:
     """With counts as JSON can hold them."""
     return tuple(
-        {"size": list(each["size"]), "counts": each["counts"].decode() if isinstance(each["counts"], bytes) else each["counts"]}
+        {
+            "size": list(each["size"]),
+            "counts": each["counts"].decode() if isinstance(each["counts"], bytes) else each["counts"],
+        }
         for each in outlines
     )
 

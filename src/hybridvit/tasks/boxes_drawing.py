@@ -33,7 +33,7 @@ def draw_boxes(
     if outlines:
         picture = _shaded(picture, decode(outlines, size).numpy(), labels, step)
     pen = ImageDraw.Draw(picture)
-    letters = max(12, max(picture.size) // 45)
+    letters = max(16, max(picture.size) // 45)
     line = max(2, letters // 6)
     font: Any = ImageFont.load_default(letters)
     for box, label, text in reversed(list(zip(boxes_N4, labels, texts, strict=True))):

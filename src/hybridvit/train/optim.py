@@ -42,7 +42,10 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, section: ScheduleSection, *, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         self.per_step = section.per_step
-        self.warmup_steps, self.warmup_from = section.warmup_steps, section.warmup_lr / max(group["lr"] for group in optimizer.param_groups)
+        self.warmup_steps, self.warmup_from = (
+            section.warmup_steps,
+            section.warmup_lr / max(group["lr"] for group in optimizer.param_groups),
+        )
         self.optimizer = optimizer
         self.scheduler, self.epochs = create_scheduler_v2(
             optimizer,
