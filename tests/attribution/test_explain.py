@@ -121,12 +121,13 @@ def test_numbers_count_from_nought_and_are_refused_with_their_range(
         hybridvit.explain(model, picture, **options)
 
 
-def test_gradcam_of_several_threads_is_each_ones_own(model: Any) -> None:
+@pytest.mark.parametrize("method", ["attention", "rollout", "gradcam"])
+def test_several_threads_each_get_their_own_map(model: Any, method: Method) -> None:
     model.eval()
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)) for _ in range(12)]
-    alone = [hybridvit.explain(model, each, method="gradcam").map_hrc for each in pictures]
+    alone = [hybridvit.explain(model, each, method=method).map_hrc for each in pictures]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda each: hybridvit.explain(model, each, method="gradcam").map_hrc, pictures))
+        together = list(pool.map(lambda each: hybridvit.explain(model, each, method=method).map_hrc, pictures))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

@@ -1,6 +1,7 @@
 """hybridvit data check: what a person, a program and the shell are told."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,36 @@ def test_other_kinds_of_data_sets_are_checked_too(
     assert code == 0
     assert "54 pictures have a side below 50" in out
     assert (tmp_path / "check.html").read_text().count("data:image/jpeg;base64,") == 24
+
+
+def test_a_name_that_is_no_utf8_is_spelt_out_in_table_json_and_page(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_pictures(size=(40, 40))
+    folder = os.fsencode(data / "train" / "a")
+    os.rename(folder + b"/000.png", folder + b"/caf\xe9.png")
+    Path(os.fsdecode(folder + b"/caf\xff.png")).write_bytes(b"no picture")
+    code, out = run(capsys, data, "--report", tmp_path / "check.html", "--min-side", "50")
+    assert code == 1
+    assert "caf\\udcff.png cannot be read" in out
+    assert "caf\\udcff.png cannot be read" in (tmp_path / "check.html").read_bytes().decode("utf-8")
+
+    found = json.loads(run(capsys, data, "--json", "--min-side", "50")[1].encode("utf-8"))
+    assert any("caf\\udce9.png" in name for name in found["tiny"])
+    assert "caf\\udcff.png" in found["broken"][0]["name"]
+
+
+def test_findings_are_printed_before_a_page_that_cannot_be_written(
+    make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    code = main(
+        ["data", "check", str(make_pictures()), "--workers", "0", "--report", str(tmp_path / "file" / "x.html")]
+    )
+    printed = capsys.readouterr()
+    assert code == 2
+    assert "notice: 54 pictures" in printed.out
+    assert "cannot be written" in printed.err
 
 
 def test_what_cannot_be_opened_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,3 +166,15 @@ def test_a_report_is_drawn(
     picture = decode((tmp_path / "new" / "report.png").read_bytes(), name="report.png")
     assert picture.width == 1500
     assert len(picture.resize((64, 64)).getcolors(4096)) > 20
+
+
+def test_figures_are_printed_before_a_report_that_cannot_be_written(
+    weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = evaluate(
+        capsys, weights, "--data", make_pictures(test=1), "--report", tmp_path / "file" / "report.png", "--json"
+    )
+    assert code == 2
+    assert json.loads(out)["images"] == 3
+    assert "cannot be written" in err

@@ -59,6 +59,14 @@ def test_two_models_are_drawn_side_by_side(weights: Path, picture: Path, tmp_pat
     assert (tmp_path / "beach-attention-compare.png").is_file()
 
 
+def test_two_files_of_one_name_are_told_by_their_folders(weights: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / weights.name
+    hybridvit.save(other, hybridvit.create_model("cmt_nano", num_classes=3))
+    assert explain(tmp_path, weights, picture, "--compare", other, "--arrays") == 0
+    with np.load(tmp_path / "beach-attention-compare.npz") as arrays:
+        assert {"heat_0", "heat_1"} <= set(arrays.files)
+
+
 def test_arrays_lie_on_the_pictures_pixels(weights: Path, picture: Path, tmp_path: Path) -> None:
     assert explain(tmp_path, weights, picture, "--method", "rollout", "--arrays") == 0
     with np.load(tmp_path / "beach-rollout.npz") as arrays:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_only_broken_pictures_give_no_table_and_no_crash(
     code, out, err = predict(capsys, weights, tmp_path / "half.png")
     assert (code, out) == (1, "")
     assert "half.png" in err
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]], ids=str)
+def test_a_name_that_is_no_utf8_is_spelt_out_in_every_form(
+    form: list[str], weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(make_pictures(test=1) / "test" / "b" / "000.png", name)
+    code, out, err = predict(capsys, weights, name, *form)
+    assert code == 0, err
+    written = str(json.loads(out)["pictures"]) if form == ["--json"] else out.encode("utf-8").decode("utf-8")
+    assert "caf\\udce9.png" in written.replace("\\\\", "\\")
 
 
 def test_a_model_without_names_counts_its_classes(

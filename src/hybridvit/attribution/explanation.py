@@ -123,7 +123,7 @@ class Explanation:
     def figure(self) -> "Figure":
         """The picture and what the model says of it, and the map upon it. Needs matplotlib (the extra viz)."""
         small = self.sized(SIDE)
-        answer = "    ".join(f"{name} {100 * share:.0f} %" for name, share in self.top(3))
+        answer = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.top(3))
         picture = Panel(small.view.picture, "The model's answer", answer, mark=small.query)
         return panels([picture, small.panel()], columns=2)
 

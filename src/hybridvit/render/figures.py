@@ -163,7 +163,7 @@ def panels(items: Sequence[Panel], *, columns: int, heading: str = "", one_scale
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    most = max(12, int(20 * width))
+    most = max(12, int(17 * width))
     for axes, item in zip(grid.flat, items, strict=False):
         colours = None
         if item.scale:  # nothing is seen of this image but its scale, which the colour bar takes
