@@ -61,7 +61,7 @@ def test_two_models_are_drawn_side_by_side(weights: Path, picture: Path, tmp_pat
 
 def test_two_files_of_one_name_are_told_by_their_folders(weights: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / weights.name
-    hybridvit.save(other, hybridvit.create_model("cmt_nano", num_classes=3))
+    hybridvit.save(hybridvit.create_model("cmt_nano", num_classes=3), other)
     assert explain(tmp_path, weights, picture, "--compare", other, "--arrays") == 0
     with np.load(tmp_path / "beach-attention-compare.npz") as arrays:
         assert {"heat_0", "heat_1"} <= set(arrays.files)
