@@ -137,4 +137,4 @@ def test_pictures_may_lie_in_an_archive_or_a_list(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     (tmp_path / "list.txt").write_text("gone.png")
     assert explain(tmp_path / "out", weights, tmp_path / "list.txt") == 2
-    assert "gone.png cannot be read: No such file" in capsys.readouterr().err
+    assert "gone.png. Give the folder where the paths start with --root" in capsys.readouterr().err
