@@ -70,6 +70,8 @@ def classes_at(logits_KHW: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if not logits_KHW.isfinite().all():
         return torch.full(size, -1, device=logits_KHW.device)
+    if logits_KHW.shape[1:] == torch.Size(size):
+        return logits_KHW.argmax(dim=0)
     num_classes, height, _ = logits_KHW.shape
     rows, columns = size
     band = max(1, BAND // (num_classes * columns))
