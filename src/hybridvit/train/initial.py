@@ -8,6 +8,7 @@ from torch import nn
 
 from hybridvit.errors import CheckpointError
 from hybridvit.models import catalog
+from hybridvit.models.backbone import Backbone
 from hybridvit.weights import checkpoint, download
 from hybridvit.weights.load import read_checkpoint
 from hybridvit.weights.published import find_weights
@@ -17,6 +18,7 @@ def start_from(model: nn.Module, init: str | Path, *, say: Callable[[str], None]
     """Load a checkpoint, or published weights by name (cvt_13.ms_in1k), into `model`.
 
     Position tables are resized to the model's picture size; the classifier stays fresh where the number of classes differs.
+    A detector or segmenter also begins from a classifier of its backbone's architecture, whose own head is left out.
 
     Raises:
         CheckpointError: another architecture, or any other tensor is missing, left over, or of another shape.
@@ -28,6 +30,11 @@ def start_from(model: nn.Module, init: str | Path, *, say: Callable[[str], None]
     file = read_checkpoint(path)
     target: Any = model
     architecture = target.pretrained_cfg["architecture"]
+    backbone = _backbone_in(target)
+    if backbone is not None and file.architecture == backbone.pretrained_cfg["architecture"]:
+        _fill_backbone(backbone, file, name=str(init))
+        say(f"Starting from {init}: its backbone; what stands on it starts afresh.")
+        return
     if file.architecture != architecture:
         raise CheckpointError(
             f"{init} is a {file.architecture}, the recipe trains a {architecture}. "
@@ -35,20 +42,43 @@ def start_from(model: nn.Module, init: str | Path, *, say: Callable[[str], None]
         )
     state, own = _at_size_of(target, file, name=str(init)), model.state_dict()
     if file.num_classes != target.num_classes:
-        prefix = target.pretrained_cfg["classifier"] + "."
-        state |= {name: tensor for name, tensor in own.items() if name.startswith(prefix)}
+        layers = target.pretrained_cfg["classifier"]  # a name, or several, as timm has it
+        prefixes = tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers))
+        state |= {name: tensor for name, tensor in own.items() if name.startswith(prefixes)}
         say(f"{init} knows {file.num_classes} classes, this run {target.num_classes}: the classifier starts afresh.")
     else:
         say(f"Starting from {init}.")
-    problems = [f"  {name}: missing in the file" for name in own if name not in state]
-    problems += [f"  {name}: not in the model" for name in state if name not in own]
+    _fill(model, state, name=str(init))
+
+
+def _backbone_in(model: nn.Module) -> Backbone | None:
+    """The catalogue's model that a detector or segmenter stands on."""
+    found = (module for module in model.modules() if module is not model and isinstance(module, Backbone))
+    return next(found, None)
+
+
+def _fill_backbone(backbone: Backbone, file: checkpoint.Checkpoint, *, name: str) -> None:
+    """Without what the maps do not depend on: the classifier's head, CvT's last norm."""
+    state = _at_size_of(backbone, file, name=name)
+    behind = ("head.", "norm.")
+    _fill(
+        backbone, {k: v for k, v in state.items() if k in backbone.state_dict() or not k.startswith(behind)}, name=name
+    )
+
+
+def _fill(model: nn.Module, state: dict[str, Any], *, name: str) -> None:
+    """Load the tensors. Raises: CheckpointError, which lists all that do not fit."""
+    own = model.state_dict()
+    problems = [f"  {key}: missing in the file" for key in own if key not in state]
+    problems += [f"  {key}: not in the model" for key in state if key not in own]
     problems += [
-        f"  {name}: file {tuple(state[name].shape)}, model {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"  {key}: file {tuple(state[key].shape)}, model {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
     ]
     if problems:
-        raise CheckpointError(f"{init} does not fit {architecture}:\n" + "\n".join(problems))
+        architecture = model.pretrained_cfg["architecture"]  # type: ignore[index]
+        raise CheckpointError(f"{name} does not fit {architecture}:\n" + "\n".join(problems))
     model.load_state_dict(state)
 
 

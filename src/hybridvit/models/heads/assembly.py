@@ -119,6 +119,10 @@ def create(name: str, *, num_classes: int | None = None, **kwargs: Any) -> nn.Mo
     model: Any = build(backbone, num_classes=num_classes, **((head.small_args if small else {}) | kwargs))
     preprocess = head.small_preprocess if small else head.preprocess
     model.architecture, model.task, model.in_chans = name, head.task, kwargs.get("in_chans", 3)
-    model.pretrained_cfg = preprocess.to_pretrained_cfg() | {"architecture": name, "num_classes": num_classes}
+    model.pretrained_cfg = preprocess.to_pretrained_cfg() | {
+        "architecture": name,
+        "num_classes": num_classes,
+        "classifier": getattr(model, "classifiers", ()),
+    }
     model._model_args = dict(kwargs)
     return model

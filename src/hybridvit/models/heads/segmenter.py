@@ -25,6 +25,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone, self.head, self.auxiliary = backbone, head, auxiliary
         self.num_classes = self.get_classifier().out_channels
+        self.classifiers = ("head.classifier", "auxiliary.classifier")[: 1 + (auxiliary is not None)]
 
     def forward(self, x_BCHW: Tensor) -> Tensor | dict[str, Tensor]:
         maps, size = self.backbone(x_BCHW), x_BCHW.shape[2:]
