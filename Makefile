@@ -1,5 +1,6 @@
 # make demo   train, evaluate and predict on real pictures, from nothing, in a few minutes
 # make test   everything that must hold: ruff, mypy, import-linter, the documentation, pytest
+# make fuzz   damaged weights, pictures, data sets, recipes and requests: some twenty minutes; FUZZ="--pictures 500" shortens it
 # make clean  remove .venv and what the two left behind
 #
 # Both install into .venv, with the versions of constraints.txt. PYTHON=... chooses the interpreter, DEMO="--model cmt_nano" adds
@@ -11,7 +12,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread per test process: two processes on two cores are fastest so.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test clean
+.PHONY: demo test fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -24,6 +25,10 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -q
+
+fuzz: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python benchmarks/fuzz_weights.py --files 5000
+	$(ONE_THREAD) $(BIN)/python benchmarks/fuzz.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
