@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hybridvit.allocator import keep_memory as keep_memory
     from hybridvit.attribution.explain import explain as explain
     from hybridvit.compare.align import align as align
+    from hybridvit.inference.predictor import Predictor as Predictor
+    from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Predictor": "hybridvit.inference.predictor",
     "align": "hybridvit.compare.align",
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
@@ -39,9 +42,11 @@ _PUBLIC = {
     "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",
     "load": "hybridvit.weights.load",
+    "predict": "hybridvit.inference.predictor",
     "save": "hybridvit.weights.checkpoint",
 }
 __all__ = [
+    "Predictor",
     "align",
     "convert",
     "create_model",
@@ -51,6 +56,7 @@ __all__ = [
     "keep_memory",
     "list_models",
     "load",
+    "predict",
     "save",
 ]
 

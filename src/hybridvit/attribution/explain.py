@@ -1,7 +1,5 @@
 """One call from a model and a picture to a map on the picture."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from hybridvit.data.decode import decode
 from hybridvit.errors import CheckpointError, ConfigError, DataError
 from hybridvit.models.backbone import Backbone
 from hybridvit.models.position import Grid
+from hybridvit.runtime import in_eval_mode
 from hybridvit.weights.load import load
 
 
@@ -58,7 +57,7 @@ def explain(
     seen = picture if isinstance(picture, View) else view(picture, preprocess)
     parameter = next(network.parameters())
     axes = PIXELS
-    with _in_eval_mode(network):
+    with in_eval_mode(network), torch.inference_mode(False):
         x_1CHW = seen.input_1CHW.to(parameter.device, parameter.dtype, copy=True)
         probabilities = _probabilities(network, x_1CHW)
         class_names = names_of(network, len(probabilities))
@@ -98,19 +97,6 @@ def explain(
         class_names=class_names,
         probabilities=probabilities,
     )
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Afterwards every part has the mode that it had; gradients can be had even where the caller is in inference mode."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.inference_mode(False):
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @torch.no_grad()

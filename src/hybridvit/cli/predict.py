@@ -4,27 +4,18 @@ import argparse
 import csv
 import sys
 from pathlib import Path
-from typing import Any
 
 from hybridvit.cli.options import add
-from hybridvit.output import to_json
+from hybridvit.output import printable, to_json
 
-HELP = (
-    "Say what CHECKPOINT sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a saved "
-    "Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted."
-)
+HELP = """Say what a model sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a
+saved Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    add(
-        parser,
-        "pictures",
-        metavar="IMAGE|DIR|FILE",
-        nargs="+",
-        type=Path,
-        help="files; folders, lists, .zip, .tar of them",
-    )
+    add(parser, "model", metavar="CHECKPOINT", type=Path, help="weights, or a file of `hybridvit export`")
+    what = "files; folders, lists, .zip, .tar of them"
+    add(parser, "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help=what)
     add(parser, "--root", "--top-k", "--batch")
     add(parser, "--workers", default=0)
     add(parser, "--device")
@@ -40,75 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
-    from hybridvit.data.loader import eval_loader
-    from hybridvit.data.unlabelled import open_unlabelled
-    from hybridvit.evaluate.metrics import most_probable, softmax
-    from hybridvit.evaluate.run import evaluate
-    from hybridvit.runtime import pick_device
-    from hybridvit.weights.load import load
-
-    model: Any = load(args.checkpoint, device=pick_device(args.device))
-    names = model.label_names or [f"class {k}" for k in range(model.num_classes)]
-    pictures = open_unlabelled(args.pictures, names, root=args.root)
-    loader = eval_loader(pictures, preprocess=model.preprocess, batch_size=args.batch, workers=args.workers)
-    engine = model
-    if args.engine != "eager":
-        from hybridvit.deploy import engines
-
-        size, batch = model.preprocess.image_size, min(args.batch, len(pictures))
-        engine = engines.build(args.engine, model, image_size=size, batch_size=batch)
-    with progress("predicting", total=len(pictures)) as advance:
-        result = evaluate(engine, loader, on_batch=advance)
-
-    probabilities = softmax(result.logits)
-    predictions = [
-        {
-            "path": path,
-            "predictions": [{"class": names[k], "probability": float(row[k])} for k in most_probable(row, args.top_k)],
-        }
-        for path, row in zip(result.paths, probabilities, strict=True)
-    ]
-    if args.json:
-        print(to_json({"pictures": predictions, "broken": result.broken}))
-    elif args.csv:
-        _print_csv(predictions)
-    else:
-        _print_table(predictions)
-    for path in result.broken:
-        print(_why_broken(path, model.preprocess.in_chans), file=sys.stderr)
-    return 1 if result.broken else 0
-
-
-def _print_csv(predictions: list[dict[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "probability"])
-    for picture in predictions:
-        for rank, found in enumerate(picture["predictions"], start=1):
-            writer.writerow([picture["path"], rank, found["class"], f"{found['probability']:.6f}"])
-
-
-def _print_table(predictions: list[dict[str, Any]]) -> None:
     from hybridvit.cli.table import show
+    from hybridvit.inference.predictor import predict
 
-    rows = [
-        [
-            picture["path"],
-            *(f"{found['class']}  {100 * found['probability']:.1f} %" for found in picture["predictions"]),
-        ]
-        for picture in predictions
-    ]
-    if rows:
-        show(["picture", *("first" if k == 1 else f"{k}." for k in range(1, len(rows[0])))], rows)
-
-
-def _why_broken(name: str, channels: int) -> str:
-    """The message of a second try: the loader only counts."""
-    from hybridvit.data.decode import decode
-    from hybridvit.data.opening import read_named
-    from hybridvit.errors import DataError
-
-    try:
-        decode(read_named(name), name=name, channels=channels)
-    except (DataError, OSError) as error:
-        return f"Left out: {error}"
-    return f"Left out: {name} could not be read at the first try."
+    options = {name: getattr(args, name) for name in ("root", "top_k", "workers", "device", "engine")}
+    with progress("predicting") as advance:
+        found = predict(args.model, args.pictures, batch_size=args.batch, on_batch=advance, **options)
+    good = [row for row in found if row.ok]
+    if args.json:
+        rows = [{"path": row.path, **row.said} for row in good]
+        print(to_json({"pictures": rows, "broken": [row.path for row in found.broken]}))
+    elif args.csv:
+        lines = found.ranked()
+        writer = csv.DictWriter(sys.stdout, list(lines[0]) if lines else ["path"], lineterminator="\n")
+        writer.writeheader()
+        for line in lines:
+            writer.writerow({k: f"{v:.6f}" if isinstance(v, float) else printable(str(v)) for k, v in line.items()})
+    elif good:
+        width = max(len(row.words()) for row in good)
+        header = ["picture", *("first" if k == 0 else f"{k + 1}." for k in range(width))]
+        show(header, [[row.path, *row.words(), *[""] * (width - len(row.words()))] for row in good])
+    for row in found.broken:
+        print(printable(f"Left out: {row.error}"), file=sys.stderr)
+    return 1 if found.broken else 0

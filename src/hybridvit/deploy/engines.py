@@ -125,7 +125,8 @@ class ProgramEngine(Engine):
 
     def __init__(self, function: Any, metadata: dict[str, Any]) -> None:
         super().__init__(metadata)
-        self.function = function
+        # No module of ours: a program has one mode, and refuses to be put into another.
+        self.function = lambda images_BCHW: function(images_BCHW)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.function(images_BCHW.contiguous())

@@ -64,7 +64,9 @@ def as_read(picture: Picture, *, name: str) -> bytes | Image.Image:
     if not isinstance(picture, np.ndarray):
         if isinstance(picture, Image.Image):
             return picture
-        raise DataError(f"{name} is a {type(picture).__name__}; expected a path, bytes, a PIL picture, an array or a tensor.")
+        raise DataError(
+            f"{name} is a {type(picture).__name__}; expected a path, bytes, a PIL picture, an array or a tensor."
+        )
     channels = picture.shape[2] if picture.ndim == 3 else 1 if picture.ndim == 2 else 0
     if picture.dtype != np.uint8 or channels not in (1, 3, 4) or not picture.size:
         raise DataError(

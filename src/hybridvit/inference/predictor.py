@@ -18,7 +18,7 @@ from hybridvit.inference.pictures import Picture, Pictures, as_read, open_pictur
 from hybridvit.inference.rows import Predictions, Row
 from hybridvit.runtime import in_eval_mode, pick_device
 from hybridvit.tasks import find_task
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load
 
 Give = Literal["predictions", "logits", "features"]
 
@@ -56,8 +56,8 @@ class Predictor:
             about.get("pretrained_cfg") or network.pretrained_cfg
         )
         self.task: Any = find_task(about.get("task") or getattr(network, "task", None) or "classification")
-        num_classes = about.get("num_classes") or getattr(network, "num_classes", 0)
-        names = about.get("label_names") or getattr(network, "label_names", None)
+        num_classes = about.get("num_classes") or getattr(network, "num_classes", None) or 0
+        names: Any = about.get("label_names") or getattr(network, "label_names", None)
         self.class_names: Sequence[str] = tuple(names or (f"class {k}" for k in range(num_classes)))
         self.top_k, self.give, self.max_pixels = top_k, give, max_pixels
         if give == "features" and not hasattr(network, "forward_head"):
@@ -67,9 +67,7 @@ class Predictor:
         if engine != "eager":
             if isinstance(network, engines.Engine) or give == "features":
                 raise ConfigError(f"The engine {engine} is for checkpoints, and gives no features.")
-            network = engines.build(
-                engine, network, image_size=self.preprocess.image_size, batch_size=batch_size
-            )
+            network = engines.build(engine, network, image_size=self.preprocess.image_size, batch_size=batch_size)
         self.network: nn.Module = network
         self.transform = self.task.eval_transform(self.preprocess)
 
@@ -156,7 +154,9 @@ class Predictor:
         return [
             Row(path=name, said=self._say(value))
             if good
-            else Row(path=name, error=f"{name}: the model's answer is not finite. Its weights, or its type, are to blame.")
+            else Row(
+                path=name, error=f"{name}: the model's answer is not finite. Its weights, or its type, are to blame."
+            )
             for name, value, good in zip(names, values, finite, strict=True)
         ]
 
@@ -208,9 +208,7 @@ def predict(
         if isinstance(model, Predictor)
         else Predictor(model, top_k=top_k, give=give, engine=engine, device=device, batch_size=batch_size)
     )
-    return Predictions(
-        predictor.stream(pictures, batch_size=batch_size, workers=workers, root=root, on_batch=on_batch)
-    )
+    return Predictions(predictor.stream(pictures, batch_size=batch_size, workers=workers, root=root, on_batch=on_batch))
 
 
 def _open(model: nn.Module | str | Path, device: str | torch.device) -> nn.Module:
@@ -218,4 +216,4 @@ def _open(model: nn.Module | str | Path, device: str | torch.device) -> nn.Modul
         return model
     if str(model).endswith(tuple(export.SUFFIXES.values())):
         return engines.open_export(model)
-    return checkpoint.load(model, device=device if isinstance(device, torch.device) else pick_device(device))
+    return load(model, device=device if isinstance(device, torch.device) else pick_device(device))
