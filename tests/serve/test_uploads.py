@@ -142,7 +142,7 @@ def test_explaining_counts_among_those_that_wait(
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The command itself, with what it writes to the error stream."""
-    checkpoint.save(tmp_path / "one.safetensors", catalog.create("cvt_nano", num_classes=3))
+    checkpoint.save(catalog.create("cvt_nano", num_classes=3), tmp_path / "one.safetensors")
     command = [sys.executable, "-m", "hybridvit", "serve", str(tmp_path / "one.safetensors"), "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, "--device", "cpu"], text=True, **pipes) as server:
