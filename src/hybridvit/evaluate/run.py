@@ -12,7 +12,7 @@ from hybridvit.data.loader import EvalBatch, EvalSet
 from hybridvit.evaluate.logits import Recorder, Result
 from hybridvit.evaluate.metric import Metric, Prediction
 from hybridvit.evaluate.views import mean_logits
-from hybridvit.runtime import autocast
+from hybridvit.runtime import autocast, in_eval_mode
 
 
 @torch.inference_mode()
@@ -30,13 +30,11 @@ def stream(
     predictions: from the model's output for a batch and its frames; of V views of a picture there are V rows in a row.
     on_batch: called with the number of pictures done, broken ones included.
 
-    The model's training mode is restored. Returns the numbers of the broken pictures, which are in no figure.
+    The model's modes are restored. Returns the numbers of the broken pictures, which are in no figure.
     """
     parameter = next(model.parameters())
-    was_training = model.training
-    model.eval()
     done, broken = 0, list[int]()
-    try:
+    with in_eval_mode(model):
         # Decoding goes on beside computing: in workers where there are any, else in a thread.
         for batch in loader if loader.num_workers else ahead(loader):
             if len(batch.images):
@@ -48,8 +46,6 @@ def stream(
             broken += batch.broken.tolist()
             done += len(batch.indices) + len(batch.broken)
             on_batch(done)
-    finally:
-        model.train(was_training)
     return broken
 
 
