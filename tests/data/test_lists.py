@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from hybridvit.data.opening import open_test
 from hybridvit.data.readers.lists import read_list
+from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.errors import DataError
 
 
@@ -83,3 +85,122 @@ def test_a_label_beyond_the_class_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     with pytest.raises(DataError, match="names cat more than once"):
         pairs(tmp_path, "a.jpg 0")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "image_id,label",
+        "img_path,class",
+        "filename,target",
+        "Image ID,Class Name",
+        "file_name,species",
+        "id,y",
+        "x,label",
+    ],
+)
+def test_names_of_columns_in_the_first_line_are_no_picture(tmp_path: Path, header: str) -> None:
+    expected = [(f"{k}.png", str(k % 2)) for k in range(4)]
+    lines = [",".join(pair) for pair in expected]
+    assert pairs(tmp_path, "\n".join([header, *lines]), "list.csv") == expected
+    swapped = [",".join(reversed(pair)) for pair in expected]
+    if header != "x,label":
+        turned = ",".join(reversed(header.split(",")))
+        assert pairs(tmp_path, "\n".join([turned, *swapped]), "list.csv") == expected
+
+
+def test_names_of_columns_are_known_by_themselves_where_pictures_have_no_ending(tmp_path: Path) -> None:
+    assert pairs(tmp_path, "id,label\n0001,0\n0002,1", "list.csv") == [("0001", "0"), ("0002", "1")]
+    assert pairs(tmp_path, "name,species\nx,cat\ny,dog", "list.csv") == [("x", "cat"), ("y", "dog")]
+
+
+def test_of_many_columns_those_with_known_names_are_taken(tmp_path: Path) -> None:
+    text = "width,image_path,label,split\n640,a.png,cat,train\n480,b.png,dog,train"
+    assert pairs(tmp_path, text, "list.csv") == [("a.png", "cat"), ("b.png", "dog")]
+
+
+def test_columns_may_be_chosen_by_name_or_number(tmp_path: Path) -> None:
+    text = "width,picture_of,kind,colour\n640,a.png,cat,red\n480,b.png,dog,blue"
+    (tmp_path / "list.csv").write_text(text)
+    for columns, labels in ((("picture_of", "colour"), ("blue", "red")), (("picture_of", "kind"), ("cat", "dog"))):
+        assert read_list(tmp_path / "list.csv", columns=columns).class_names == labels
+    (tmp_path / "plain.csv").write_text(text.partition("\n")[2])
+    assert read_list(tmp_path / "plain.csv", columns=("2", "4")).class_names == ("blue", "red")
+    with pytest.raises(DataError, match="has no column size; line 1 names width, picture_of"):
+        read_list(tmp_path / "list.csv", columns=("size", "kind"))
+    with pytest.raises(DataError, match="has 4 columns, numbered from 1"):
+        read_list(tmp_path / "plain.csv", columns=("2", "5"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one,two\na.png,0\nb.png,1", r"line 1 \(one, two\) does not fit the lines below it"),
+        ("one,two\n7,0\n8,1", r"line 1 \(one, two\) does not fit the lines below it"),
+        ("image,label,label_name\na.png,0,cat\nb.png,1,dog", "is not clear. Choose with --columns"),
+        ("path,label\na, b.png,0\nc.png,1", "line 2: expected 2 columns, found 'a, b.png, 0'"),
+    ],
+)
+def test_a_first_line_that_is_neither_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pairs(tmp_path, text, "list.csv")
+
+
+def test_a_sharp_begins_a_comment_unless_a_picture_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "#1.png").touch()
+    text = "# about\n#1.png 0\n#gone.png 1\n2.png 1\n##"
+    assert pairs(tmp_path, text) == [("#1.png", "0"), ("2.png", "1")]
+    assert read_list(tmp_path / "list.txt").counts.to_dict() == {
+        "seen": 5,
+        "taken": 2,
+        "passed_over": {"comment lines": 3},
+    }
+
+
+@pytest.mark.parametrize("line", ["x\\0.png 0", "'x/0.png' 0", "'x\\0.png',0", "x/0.png;0", '"x/0.png"\t0'])
+def test_paths_are_found_however_their_names_are_divided_or_quoted(tmp_path: Path, line: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "0.png").touch()
+    assert pairs(tmp_path, line) == [("x/0.png", "0")]
+
+
+def test_a_list_of_pictures_that_are_not_there_names_the_first_place_that_was_tried(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("x/0.png 0\nx/1.png 1")
+    expected = rf"names 2 pictures, of which none is there. The first was looked for as {tmp_path}/x/0\.png.*--root"
+    for opener in (open_test, lambda path: open_unlabelled([path])):
+        with pytest.raises(DataError, match=expected):
+            opener(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["list.csv", "classes.txt"])
+def test_utf_16_is_told_how_to_save(tmp_path: Path, encoding: str, name: str) -> None:
+    (tmp_path / "list.csv").write_text("a.jpg,cat\nb.jpg,dog")
+    (tmp_path / name).write_text("a.jpg,cat\nb.jpg,dog", encoding=encoding)
+    with pytest.raises(DataError, match=rf"{name} is written in UTF-16\. Save it as UTF-8"):
+        read_list(tmp_path / "list.csv")
+
+
+def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes("a.jpg,cat\nb.jpg,h\xf6rnchen".encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 2: expected UTF-8, found the byte 0xf6"):
+        read_list(tmp_path / "list.csv")
+
+
+def test_a_byte_order_mark_belongs_to_no_class_name(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("zero\r\none\r\n", encoding="utf-8-sig")
+    assert pairs(tmp_path, "a.jpg zero\nb.jpg one") == [("a.jpg", "zero"), ("b.jpg", "one")]
+
+
+def test_a_huge_label_is_a_gap_and_builds_nothing(tmp_path: Path) -> None:
+    for label, gap in (("10000000", 2), ("9" * 18, 2), ("3", 2)):
+        with pytest.raises(DataError, match=f"labels run from 0 to {label}, but {gap} has no picture"):
+            pairs(tmp_path, f"a.jpg 0\nb.jpg 1\nc.jpg {label}")
+    assert pairs(tmp_path, f"a.jpg 0\nc.jpg {'9' * 5000}")[1] == ("c.jpg", "9" * 5000)
+
+
+def test_two_unicode_forms_of_a_label_are_one_class(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg caf\u00e9\nb.jpg cafe\u0301\nc.jpg tea", encoding="utf-8")
+    source = read_list(tmp_path / "list.txt")
+    assert (source.class_names, source.labels) == (("caf\u00e9", "tea"), [0, 0, 1])
+    assert len(source.counts.notes) == 1

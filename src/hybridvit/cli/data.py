@@ -19,7 +19,7 @@ MOST = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "action", choices=["check"])
     add(parser, "data", metavar="DIR", type=Path, help="whatever `hybridvit train --data` reads")
-    add(parser, "--root", "--min-side")
+    add(parser, "--root", "--columns", "--min-side")
     add(parser, "--workers", default=None, help="processes that read (default: one per core)")
     add(parser, "--report", metavar="FILE", type=Path, help="also write the findings, with pictures, as .html")
     add(parser, "--json")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.data.check import check
     from hybridvit.data.opening import open_parts
 
-    parts = open_parts(args.data, root=args.root)
+    parts = open_parts(args.data, root=args.root, columns=args.columns)
     workers = (os.cpu_count() or 1) if args.workers is None else args.workers
     with progress("reading", total=sum(map(len, parts.values()))) as advance:
         report = check(parts, workers=workers, min_side=args.min_side, on_progress=advance)
@@ -52,6 +52,8 @@ def _show(report: "DataReport") -> None:
     if report.sizes:
         print(f"{report.size_words()}\n")
     parts = list(report.counts)
+    for part in parts:
+        print(f"{part or 'whole'}: {report.files[part]['taken']} pictures of {report.files[part]['seen']} seen")
     rows: list[list[object]] = [[name, *(report.counts[p][k] for p in parts)] for k, name in enumerate(report.classes)]
     if len(rows) > 2 * MOST:
         rows.sort(key=lambda row: row[1:])

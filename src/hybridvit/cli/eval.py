@@ -9,6 +9,7 @@ from hybridvit.cli.options import add, refuse
 from hybridvit.output import to_json
 
 if TYPE_CHECKING:
+    from hybridvit.data.source import Counts
     from hybridvit.evaluate.answers import Corruptions
     from hybridvit.evaluate.logits import Result
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="weights, several with --average; or .npz",
     )
-    add(parser, "--data", "--root", "--val-split")
+    add(parser, "--data", "--root", "--columns", "--val-split")
     how = "of several checkpoints: one mean model, or the mean probability"
     add(parser, "--average", choices=["weights", "answers"], help=how)
     add(parser, "--crops", choices=(1, 5))
@@ -61,7 +62,13 @@ def run(args: argparse.Namespace) -> int:
             return _show_corruptions(evaluate_corruptions(args.files, folders, on_batch=advance, **how), args.json)
     with progress("evaluating") as advance:
         judged = evaluate_files(
-            args.files, args.data, root=args.root, val_split=args.val_split, on_batch=advance, **how
+            args.files,
+            args.data,
+            root=args.root,
+            columns=args.columns,
+            val_split=args.val_split,
+            on_batch=advance,
+            **how,
         )
     if judged.reordered and not args.json:
         print(f"The classes of {judged.data} come in another order than the model's; they are matched by name.")
@@ -69,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         save_logits(args.logits, judged.result)
     about = {"checkpoint": ", ".join(map(str, args.files)), "average": args.average, "data": judged.data}
     about |= {"views": judged.views, "logits": args.logits, "report": args.report}
-    code = _show(judged.result, about, args)
+    code = _show(judged.result, about, args, judged.counts)
     if args.report:  # after the figures, which no picture that is gone may cost
         from hybridvit.evaluate.drawing import figure
         from hybridvit.render.figures import save_png
@@ -111,7 +118,7 @@ def _show_corruptions(found: "Corruptions", as_json: bool) -> int:
     return 1 if found.broken else 0
 
 
-def _show(result: "Result", about: dict[str, object], args: argparse.Namespace) -> int:
+def _show(result: "Result", about: dict[str, object], args: argparse.Namespace, counts: "Counts | None" = None) -> int:
     """Print all metrics, for people or for programs. Returns the exit code."""
     from hybridvit.cli.table import show
     from hybridvit.evaluate.imagenet import read_real, real_accuracy
@@ -121,12 +128,14 @@ def _show(result: "Result", about: dict[str, object], args: argparse.Namespace) 
     about = {key: str(value) for key, value in about.items() if value is not None}
     if args.json:
         everything = {**about, **metrics.to_dict(), "calibration_error": result.calibration_error}
+        everything |= {"counts": counts.to_dict()} if counts else {}
         everything |= {"real": dataclasses.asdict(real)} if real else {}
         print(to_json({**everything, "broken": result.broken}))
         return 1 if result.broken else 0
     names = [c.name for c in metrics.classes]
     figures: dict[str, object] = {
         **about,
+        **({"found": counts} if counts else {}),
         "pictures": metrics.images,
         "top-1": f"{metrics.top1:.2f} %  ({metrics.correct} of {metrics.images})",
         **({"top-5": f"{metrics.top5:.2f} %"} if metrics.top5 is not None else {}),

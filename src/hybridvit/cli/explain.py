@@ -1,6 +1,7 @@
 """hybridvit explain: maps of what a checkpoint looks at, laid on pictures."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from hybridvit.cli.options import METHODS, add
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="files; folders, lists, .zip, .tar of them",
     )
-    add(parser, "--root")
+    add(parser, "--root", "--columns")
     how = "several are drawn side by side (default: attention)"
     add(parser, "--method", choices=METHODS, nargs="+", default=[], help=how)
     add(parser, "--query", metavar=("X", "Y"), nargs=2)
@@ -44,9 +45,11 @@ def run(args: argparse.Namespace) -> int:
     device = pick_device(args.device)
     files = [path for path in (args.checkpoint, args.compare) if path]
     distinct = len({path.stem for path in files}) == len(files)  # best.safetensors of two runs is told by its path
+    pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)
+    print(pictures.counts, file=sys.stderr)
     drawn = draw_files(
         {path.stem if distinct else str(path): load(path, device=device) for path in files},
-        open_unlabelled(args.pictures, root=args.root),
+        pictures,
         args.out,
         methods=args.method or ["attention"],
         every="heads" if args.heads else "stages" if args.stages else None,

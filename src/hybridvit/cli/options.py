@@ -67,6 +67,12 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
 }
 SHARED: dict[str, dict[str, Any]] = {
     "--architecture": {"metavar": "NAME", "help": "for files with our own names, which do not tell it"},
+    "--columns": {
+        "metavar": "PATH,LABEL",
+        "type": lambda text: text.split(","),
+        "default": [],
+        "help": "columns of a list file, by the names in its first line, or by number from 1",
+    },
     "--data": {
         "metavar": "DIR",
         "type": Path,
@@ -104,6 +110,8 @@ def refuse(args: argparse.Namespace, *names: str, because: str) -> None:
     """An option that would do nothing is an error. Raises: ConfigError that names those given."""
     from hybridvit.errors import ConfigError
 
-    given = [name for name in names if getattr(args, name.removeprefix("--").replace("-", "_")) not in (None, False)]
+    given = [
+        name for name in names if getattr(args, name.removeprefix("--").replace("-", "_")) not in (None, False, [])
+    ]
     if given:
         raise ConfigError(f"{' and '.join(given)} cannot be had here: {because}.")

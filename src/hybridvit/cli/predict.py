@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "model", metavar="CHECKPOINT", type=Path, help="weights, or a file of `hybridvit export`")
     what = "files; folders, lists, .zip, .tar of them"
     add(parser, "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help=what)
-    add(parser, "--root", "--top-k", "--batch")
+    add(parser, "--root", "--columns", "--top-k", "--batch")
     add(parser, "--workers", default=0)
     add(parser, "--device")
     engines, how = (
@@ -32,15 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
+    from hybridvit.data.unlabelled import open_unlabelled
     from hybridvit.inference.predictor import predict
 
-    options = {name: getattr(args, name) for name in ("root", "top_k", "workers", "device", "engine")}
+    pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)
+    options = {name: getattr(args, name) for name in ("top_k", "workers", "device", "engine")}
     with progress("predicting") as advance:
-        found = predict(args.model, args.pictures, batch_size=args.batch, on_batch=advance, **options)
+        found = predict(args.model, pictures, batch_size=args.batch, on_batch=advance, **options)
     good = [row for row in found if row.ok]
     if args.json:
         rows = [{"path": row.path, **row.said} for row in good]
-        print(to_json({"pictures": rows, "broken": [row.path for row in found.broken]}))
+        broken = [row.path for row in found.broken]
+        print(to_json({"counts": pictures.counts.to_dict(), "pictures": rows, "broken": broken}))
     elif args.csv:
         lines = found.ranked()
         writer = csv.DictWriter(sys.stdout, list(lines[0]) if lines else ["path"], lineterminator="\n")
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         width = max(len(row.words()) for row in good)
         header = ["picture", *("first" if k == 0 else f"{k + 1}." for k in range(width))]
         show(header, [[row.path, *row.words(), *[""] * (width - len(row.words()))] for row in good])
+    if not args.json:
+        print(pictures.counts, file=sys.stderr)
     for row in found.broken:
         print(printable(f"Left out: {row.error}"), file=sys.stderr)
     return 1 if found.broken else 0

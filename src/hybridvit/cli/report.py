@@ -15,7 +15,7 @@ page."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "files", metavar="CHECKPOINT|RUN", type=Path, nargs="+", help="a weights file, or folders of runs")
-    add(parser, "--data", "--root", "--val-split")
+    add(parser, "--data", "--root", "--columns", "--val-split")
     add(parser, "--out", metavar="FILE", type=Path, help="the page; of a checkpoint by default beside it, as .html")
     add(parser, "--method", choices=METHODS, default="occlusion", help="of the maps")
     add(parser, "--pictures")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     refuse(args, "--json", because="it is for runs side by side; `hybridvit eval --json` prints a checkpoint's figures")
     (file,) = args.files
     model: Any = load(file, device=pick_device(args.device))
-    data_name, found = open_test(args.data, root=args.root, val_split=args.val_split)
+    data_name, found = open_test(args.data, root=args.root, columns=args.columns, val_split=args.val_split)
     with progress("evaluating") as advance:
         source, result = answers(
             model, found, names=(str(file), data_name), batch_size=args.batch, workers=args.workers, on_batch=advance
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         )
     out = args.out or file.with_suffix(".html")
     save_page(out, html)
+    print(found.counts)
     print(f"{out}  top-1 {result.metrics.top1:.2f} % of {result.metrics.images} pictures")
     return 1 if result.broken else 0
 

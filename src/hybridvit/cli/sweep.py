@@ -13,7 +13,7 @@ YAML file."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "sweep", metavar="FILE", help="a sweep's name or YAML file")
     add(parser, "--data", required=True)
-    add(parser, "--root", "--val-split")
+    add(parser, "--root", "--columns", "--val-split")
     add(parser, "--out", metavar="DIR", type=Path, help="where the runs are kept (default: runs/sweep-FILE)")
     add(parser, "--set", "--device")
 
@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
 
     sweep = load_sweep(args.sweep)
     out = args.out or Path("runs") / f"sweep-{Path(args.sweep).stem}"
-    splits = open_splits(args.data, root=args.root, val_split=args.val_split)
+    splits = open_splits(args.data, root=args.root, columns=args.columns, val_split=args.val_split)
+    print(splits.summary())
     device = pick_device(args.device)
     outcomes = list(run_sweep(sweep, splits, out=out, device=device, overrides=args.set, console=Console()))
     show(

@@ -13,7 +13,7 @@ tar shards and saved Hugging Face data sets are read, too."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "recipe", metavar="RECIPE", help="a name of `hybridvit recipes`, or a YAML file")
-    add(parser, "--data", "--root")
+    add(parser, "--data", "--root", "--columns")
     add(parser, "--val-split", default=None, help="hold out this share of a data set that has no test part")
     add(parser, "--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
     add(parser, "--init", metavar="FILE", help="begin from these weights: a file, or a name such as cvt_13.ms_in1k")
@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
     splits = None
     if args.data:
-        splits = find_task(recipe.task).open_splits(args.data, root=args.root, val_split=recipe.data.val_split)
+        splits = find_task(recipe.task).open_splits(
+            args.data, root=args.root, columns=args.columns, val_split=recipe.data.val_split
+        )
     if args.print:
         print(describe(recipe, num_images=len(splits.train) if splits else None))
         return 0
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             resume=args.resume,
             console=Console(),
         )
+        this_run.reporter.say(splits.summary())
         stop = fit(this_run)
     counters, say = this_run.counters, this_run.reporter.say
     if counters.step < this_run.total_steps:
@@ -87,6 +90,7 @@ def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The command line that goes on with this run, as a shell takes it."""
     words = ["hybridvit", "train", args.recipe, "--data", args.data, "--out", out]
     words += ["--root", args.root] if args.root else []
+    words += ["--columns", ",".join(args.columns)] if args.columns else []
     words += ["--set", *args.set] if args.set else []
     words += ["--device", args.device] if args.device != "auto" else []
     return shlex.join([*map(str, words), "--resume"])

@@ -15,6 +15,7 @@ MAX_PIXELS = 80_000_000
 MAX_RATIO = 100
 """Of the longer side to the shorter: a model's input has both alike, and resizing makes as many times its pixels."""
 ORIENTATION = 0x0112  # the tag's number in EXIF
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I"}  # of EXIF's types
 MAX_SAMPLE_VALUE, BITS_PER_SAMPLE = 281, 258  # in TIFF
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 MODES = {1: "L", 3: "RGB"}
@@ -148,9 +149,23 @@ def _finished(picture: Image.Image, name: str, channels: int, max_pixels: int) -
 def _orientation(picture: Image.Image) -> int:
     """From 1 to 8; 1 where EXIF says nothing that makes sense. After loading: of a TIFF, Pillow has turned the pixels then."""
     try:
-        return int(_number(picture.getexif().get(ORIENTATION)))
+        return _orientation_of(picture.info.get("exif", b"")) or int(_number(picture.getexif().get(ORIENTATION)))
     except Exception:  # whatever a camera wrote there, the pixels are good
         return 1
+
+
+def _orientation_of(exif: bytes) -> int:
+    """The one entry, whatever stands in the others, by which Pillow may stumble; 0 where it is missing or no whole number."""
+    data = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 10:
+        return 0
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    for at in range(start + 2, len(data) - 11, 12)[: struct.unpack_from(f"{order}H", data, start)[0]]:
+        tag, kind = struct.unpack_from(f"{order}HH", data, at)
+        if tag == ORIENTATION and kind in WHOLE_NUMBERS:
+            return struct.unpack_from(order + WHOLE_NUMBERS[kind], data, at + 8)[0]
+    return 0
 
 
 def _largest_value(picture: Image.Image) -> tuple[float | None, bool]:

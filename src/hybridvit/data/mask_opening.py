@@ -1,6 +1,6 @@
 """What --data names, opened for segmentation: the parts to learn from and to be judged on, after a look at their masks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError
 
 
-def open_mask_splits(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+def open_mask_splits(
+    path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+) -> Splits:
     """The parts to train on and to be judged on, after a look at their masks; with val_split, a whole is divided.
 
     Raises: DataError as read_masks, where a part is missing, and where masks would teach something wrong.
     """
-    _refuse_root(root)
+    _refuse_options(root, columns)
     parts = read_masks(path)
     tests = [name for name in parts if name in ("val", "test")]
     if val_split:
@@ -34,9 +36,11 @@ def open_mask_splits(path: str | Path, *, root: Path | None = None, val_split: f
     return Splits(train=chosen["train"], test=chosen[tests[0]])
 
 
-def open_mask_test(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+def open_mask_test(
+    path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+) -> tuple[str, Source]:
     """The part to be judged on, with its name. Raises: DataError as open_mask_splits."""
-    _refuse_root(root)
+    _refuse_options(root, columns)
     if val_split:
         return f"{path} (the {val_split:g} held out)", open_mask_splits(path, val_split=val_split).test
     parts = read_masks(path)
@@ -47,9 +51,9 @@ def open_mask_test(path: str | Path, *, root: Path | None = None, val_split: flo
     return f"{path}/{name}" if name else str(path), parts[name]
 
 
-def _refuse_root(root: Path | None) -> None:
-    if root is not None:
-        raise DataError("--root is for list files; masks are found by the names of their pictures.")
+def _refuse_options(root: Path | None, columns: Sequence[str]) -> None:
+    if root is not None or columns:
+        raise DataError("--root and --columns are for list files; masks are found by the names of their pictures.")
 
 
 def _parts(parts: Mapping[str, Any]) -> str:

@@ -74,3 +74,7 @@ class Splits:
 
     train: Source
     test: Source
+
+    def summary(self) -> str:
+        """What was seen, taken and passed over, a line for each part."""
+        return f"train: {self.train.counts}\ntest: {self.test.counts}"

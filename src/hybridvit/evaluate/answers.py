@@ -11,7 +11,7 @@ from torch import nn
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.opening import open_test
 from hybridvit.data.readers.folder import read_folder
-from hybridvit.data.source import Source
+from hybridvit.data.source import Counts, Source
 from hybridvit.data.transforms import WithoutFrame
 from hybridvit.evaluate.classes import Relabelled, align
 from hybridvit.evaluate.imagenet import (
@@ -40,6 +40,8 @@ class Judged:
     architecture: str
     views: str | None
     """What was averaged for each picture, in words; None for the one view that belongs to the weights."""
+    counts: Counts
+    """What was seen there, taken and passed over."""
     reordered: bool
     """Whether the data set's classes come in another order than a model's."""
 
@@ -62,6 +64,7 @@ def evaluate_files(
     data: str | Path,
     *,
     root: Path | None = None,
+    columns: Sequence[str] = (),
     val_split: float = 0.0,
     average: str | None = None,
     device: torch.device | str = "cpu",
@@ -75,12 +78,13 @@ def evaluate_files(
     Raises: CheckpointError, DataError, ConfigError for what cannot be read, and for classes that are not the model's.
     """
     models, names = _open(files, average, device)
-    data_name, found = open_test(data, root=root, val_split=val_split)
+    data_name, found = open_test(data, root=root, columns=columns, val_split=val_split)
     result, reordered = _mean(models, names, found, data_name, crops=crops, flip=flip, on_batch=on_batch, **loading)
     words = [word for word, wanted in (("5 crops", crops == 5), ("mirror image", flip)) if wanted]
     return Judged(
         result=result,
         data=data_name,
+        counts=found.counts,
         architecture=models[0].architecture,
         views=", ".join(words) or None,
         reordered=reordered,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hybridvit.data.source import Source
+from hybridvit.data.source import Counts, Source
 from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.errors import DataError
 
@@ -24,6 +24,7 @@ class InMemory(Source):
         self.names = names
         self.class_names = ()
         self.labels: Sequence[int] = [-1] * len(pictures)
+        self.counts = Counts(len(pictures))
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -43,10 +43,14 @@ class Task(Protocol):
     primary: str
     """The figure, of Result.figures, by which the best weights are chosen; higher is better."""
 
-    def open_splits(self, path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+    def open_splits(
+        self, data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+    ) -> Splits:
         """What --data names, with this task's targets, to train on. Raises: DataError."""
 
-    def open_test(self, path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+    def open_test(
+        self, data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+    ) -> tuple[str, Source]:
         """The part to be judged on, with its name. Raises: DataError."""
 
     def create_model(self, recipe: Recipe, *, num_classes: int) -> nn.Module:

@@ -112,10 +112,18 @@ def read_rows(
         rows.append(Row(number, values[0], values[1] if len(values) > 1 else ""))
     if not rows:
         raise DataError(f"{path} names no pictures. Expected lines such as: cats/tom.jpg, cat")
-    repair = _repair(root, [row.path for row in rows[:LOOKED_AT]])
-    rows = [Row(r.line, _inside(root, repair(r.path), place=f"{path}, line {r.line}"), r.label) for r in rows]
+    note, repair = _repair(root, [row.path for row in rows[:LOOKED_AT]])
+    rows = [
+        Row(
+            r.line,
+            _inside(root, repair(r.path), place=f"{path}, line {r.line}"),
+            r.label if not note else _bare(r.label),
+        )
+        for r in rows
+    ]
     num_comments = sum(bool(line) for _, line in lines) - len(kept)
-    return rows, Counts(len(rows), {COMMENTS: num_comments} if num_comments else {})
+    passed_over = {COMMENTS: num_comments} if num_comments else {}
+    return rows, Counts(len(rows), passed_over, (f"{path.name}: {note}",) if note else ())
 
 
 def _is_comment(line: str, root: Path) -> bool:
@@ -131,7 +139,7 @@ def _separator(path: Path, lines: Sequence[str]) -> str | None:
         return "\t"
     for separator in ",;":
         first_fields = [_fields(line, separator)[0] for line in lines if separator in line]
-        if any(_names_picture(field) for field in first_fields):
+        if any(_names_picture(field.strip("'")) for field in first_fields):
             return separator
     if path.suffix.lower() == ".csv":
         return ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
@@ -225,15 +233,21 @@ def _named_columns(
     return of_paths + of_labels[:1]
 
 
-def _repair(root: Path, paths: Sequence[str]) -> Callable[[str], str]:
-    """What must be done to paths so that the first of them are found: nothing, as a rule, or turn \\ to /, or take off quotes."""
-    attempts: Sequence[Callable[[str], str]] = (
-        lambda path: path,
-        lambda path: path.replace("\\", "/"),
-        lambda path: path.strip("'"),
-        lambda path: path.strip("'").replace("\\", "/"),
-    )
-    return next((each for each in attempts if any(os.path.lexists(root / each(path)) for path in paths)), attempts[0])
+def _repair(root: Path, paths: Sequence[str]) -> tuple[str, Callable[[str], str]]:
+    """What must be done to paths so that the first of them are found, in words and as a function: nothing, as a rule."""
+    attempts: dict[str, Callable[[str], str]] = {
+        "": lambda path: path,
+        "paths with \\ for /": lambda path: path.replace("\\", "/"),
+        "names in single quotes": _bare,
+        "names in single quotes, paths with \\ for /": lambda path: _bare(path).replace("\\", "/"),
+    }
+    there = (note for note, each in attempts.items() if any(os.path.lexists(root / each(path)) for path in paths))
+    note = next(there, "")
+    return note, attempts[note]
+
+
+def _bare(text: str) -> str:
+    return text.removeprefix("'").removesuffix("'")
 
 
 def _inside(root: Path, path: str, *, place: str) -> str:
