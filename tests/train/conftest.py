@@ -65,6 +65,10 @@ def prepare_run(make_pictures: Callable[..., Path], tmp_path: Path) -> PrepareRu
     return make
 
 
+def _base(run: dict[str, Any]) -> Sequence[str]:
+    return () if "recipe" in run else RANKS
+
+
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
     """launch({"data": ..., "out": ...}, ..., processes=2): train in several processes; ranks.py says what a run may be."""
@@ -74,7 +78,9 @@ def launch(tmp_path: Path) -> Launch:
         command = [sys.executable, *(launcher if processes > 1 else []), str(Path(__file__).with_name("ranks.py"))]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         arguments = [
-            json.dumps([{"overrides": [*RANKS, *run.pop("overrides", ())], **run} for run in runs], default=str)
+            json.dumps(
+                [{"overrides": [*_base(run), *run.pop("overrides", ())], **run} for run in runs], default=str
+            )
         ]
         return subprocess.run(
             [*command, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment

@@ -1,6 +1,6 @@
 """ranks.py JSON: the runs of a list, one after the other, in each process of a job. A run is
 
-data, out, overrides of the recipe digits, and perhaps resume, kill: this rank kills itself at step 7.
+data, out, overrides of the recipe (digits unless it says another), and perhaps resume, kill: this rank kills itself at step 7.
 
 Chunks, and so drop path, mixing and augmentation, are the same at any number of processes; gradients are the same means.
 Only BatchNorm's running statistics, which follow one process's chunks, differ. So the runs keep the model's BatchNorm
@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 
 from hybridvit.config import load_recipe
-from hybridvit.data.opening import open_splits
 from hybridvit.runtime import joined_ranks
+from hybridvit.tasks import find_task
 from hybridvit.train.loop import fit
 from hybridvit.train.setup import prepare
 
@@ -26,9 +26,10 @@ torch.set_num_threads(1)
 device = torch.device("cpu")
 with joined_ranks(device) as ranks:
     for job in json.loads(sys.argv[1]):
+        recipe = load_recipe(job.get("recipe", "digits"), job["overrides"])
         run = prepare(
-            load_recipe("digits", job["overrides"]),
-            open_splits(job["data"]),
+            recipe,
+            find_task(recipe.task).open_splits(job["data"]),
             out=Path(job["out"]),
             device=device,
             ranks=ranks,

@@ -98,6 +98,18 @@ def decode(data: bytes | Image.Image, *, name: str, channels: int = 3, max_pixel
         raise DataError(f"{name} cannot be read as a picture: {error}. Repair or remove it.") from error
 
 
+def measure(data: bytes | Image.Image, *, name: str) -> tuple[tuple[int, int], int]:
+    """Rows and columns as stored, and the EXIF orientation, from 1 to 8. The header alone is read.
+
+    Raises: DataError when `data` is no picture.
+    """
+    try:
+        picture = data if isinstance(data, Image.Image) else _open(data)
+        return (picture.height, picture.width), _orientation(picture)
+    except Exception as error:  # as in decode
+        raise DataError(f"{name} cannot be read as a picture: {error}. Repair or remove it.") from error
+
+
 def _open(data: bytes) -> Image.Image:
     """The header alone, whatever size it tells.
 

@@ -61,6 +61,24 @@ class Objects:
         )
 
 
+def coco_annotations(objects: Objects, *, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """As a COCO file has them; categories by their numbers, from 0."""
+    entries = []
+    for i, (left, top, right, bottom) in enumerate(objects.boxes_N4.tolist()):
+        entry = {
+            "id": first_id + i,
+            "image_id": image_id,
+            "category_id": int(objects.labels_N[i]),
+            "bbox": [left, top, right - left, bottom - top],
+            "area": float(objects.areas_N[i]),
+            "iscrowd": int(objects.crowd_N[i]),
+        }
+        if objects.outlines is not None:
+            entry["segmentation"] = objects.outlines[i]
+        entries.append(entry)
+    return entries
+
+
 def encode(masks_NHW: Tensor | np.ndarray) -> tuple[Rle, ...]:
     masks_HWN = np.asfortranarray(np.asarray(masks_NHW, dtype=np.uint8).transpose(1, 2, 0))
     return as_text(coco_masks().encode(masks_HWN)) if masks_HWN.shape[2] else ()

@@ -7,8 +7,10 @@ a training set is as long as one likes, and no two scenes of it are alike.
 Arrays: N objects, H rows, W columns.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from hybridvit.data.detection.opening import COCO_NAME
 from hybridvit.data.digits import NUM_TRAIN, load
-from hybridvit.data.objects import Objects, encode
+from hybridvit.data.objects import Objects, coco_annotations, encode
+from hybridvit.data.readers.files import NO_LABEL
+from hybridvit.data.source import Counts, Source
+from hybridvit.errors import DataError
+from hybridvit.files import replacing
 
 CLASS_NAMES = tuple("0123456789")
 SIDE = 64
@@ -64,7 +71,7 @@ class Scene:
         )
 
 
-class DigitScenes:
+class DigitScenes(Source):
     """`count` scenes of `side` x `side` pixels, made when they are asked for.
 
     Raises: DataError when scikit-learn is not installed.
@@ -77,6 +84,8 @@ class DigitScenes:
         half = slice(NUM_TRAIN) if part == "train" else slice(NUM_TRAIN, None)
         self.strokes_NHW, self.labels_N = strokes_NHW[half], labels_N[half]
         self.part, self.count, self.seed, self.side = part, count, seed, side
+        self.labels = [NO_LABEL] * count
+        self.counts = Counts(count)
 
     def __len__(self) -> int:
         return self.count
@@ -95,6 +104,26 @@ class DigitScenes:
 
     def target(self, index: int) -> Any:
         return self.scene(index).objects()
+
+
+def write_scenes(root: str | Path, part: str, scenes: DigitScenes) -> None:
+    """Write ROOT/PART/NUMBER.png and ROOT/PART/_annotations.coco.json, with boxes and outlines. Raises: DataError."""
+    folder = Path(root) / part
+    annotations: list[dict[str, Any]] = []
+    images = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(len(scenes)):
+            scene, name = scenes.scene(index), f"{index:05}.png"
+            Image.fromarray(scene.picture_HW3).save(folder / name)
+            images.append({"id": index + 1, "file_name": name, "height": scenes.side, "width": scenes.side})
+            annotations += coco_annotations(scene.objects(), image_id=index + 1, first_id=len(annotations) + 1)
+        categories = [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES)]
+        contents = {"images": images, "annotations": annotations, "categories": categories}
+        with replacing(folder / COCO_NAME) as temporary:
+            temporary.write_text(json.dumps(contents))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from error
 
 
 def compose(strokes_NHW: Bytes, labels_N: NDArray[np.int64], draws: np.random.Generator, *, side: int = SIDE) -> Scene:

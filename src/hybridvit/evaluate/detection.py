@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridvit.data.objects import Objects, Rle, coco_masks
+from hybridvit.data.objects import Objects, Rle, coco_annotations, coco_masks
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.evaluate.detection_errors import Errors, find_errors
@@ -163,13 +163,14 @@ class CocoMetric:
             ),
         )
 
-    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> None:
+    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> DetectionResult | None:
         """predictions.coco.json, in COCO's format of results; file_name says which picture. Raises: DataError."""
         if not self.keep:
-            return
+            return None
         with replacing(folder / PREDICTIONS) as temporary:
             found = [{"file_name": source.name(entry["image_id"]), **entry} for entry in self.found()]
-            temporary.write_text(json.dumps(found))
+            temporary.write_text(json.dumps(found), encoding="utf-8")
+        return self.compute()
 
     def found(self) -> list[dict[str, Any]]:
         """Every detection as COCO's results have it; pictures and categories by their numbers, from 0."""
@@ -215,24 +216,6 @@ class CocoMetric:
             "annotations": annotations,
             "categories": [{"id": k, "name": name} for k, name in enumerate(self.class_names)],
         }
-
-
-def coco_annotations(objects: Objects, *, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    """Categories by their numbers, from 0."""
-    entries = []
-    for i, (left, top, right, bottom) in enumerate(objects.boxes_N4.tolist()):
-        entry = {
-            "id": first_id + i,
-            "image_id": image_id,
-            "category_id": int(objects.labels_N[i]),
-            "bbox": [left, top, right - left, bottom - top],
-            "area": float(objects.areas_N[i]),
-            "iscrowd": int(objects.crowd_N[i]),
-        }
-        if objects.outlines is not None:
-            entry["segmentation"] = objects.outlines[i]
-        entries.append(entry)
-    return entries
 
 
 def coco_results(said: Detections, *, image_id: int, numbers: Sequence[int]) -> list[dict[str, Any]]:

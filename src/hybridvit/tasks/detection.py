@@ -11,6 +11,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from hybridvit.config import Preprocess, Recipe
 from hybridvit.config.detection import DetectionRecipe
+from hybridvit.data.detection.opening import open_box_splits, open_box_test
 from hybridvit.data.detection.transforms import Boxes, EvalTransform, Frame, TrainTransform
 from hybridvit.data.loader import Empty, normalize
 from hybridvit.data.objects import Objects, encode
@@ -35,6 +36,8 @@ class Detection:
 
     name = "detection"
     primary = "ap"
+    open_splits = staticmethod(open_box_splits)
+    open_test = staticmethod(open_box_test)
 
     def create_model(self, recipe: Recipe, *, num_classes: int) -> nn.Module:
         section, found = recipe.model, assembly.split(recipe.model.name)

@@ -105,7 +105,7 @@ def test_yolo_and_voc_are_found_and_read_as_coco_is(tmp_path: Path) -> None:
         assert objects.boxes_N4[0].tolist() == pytest.approx([10, 5, 30, 25])
         assert objects.labels_N[0] == 1
     assert voc.target(0).crowd_N.tolist() == [False, True]
-    assert voc.notes == ["1 objects marked difficult: neither learnt nor counted (a.xml, object 2)"]
+    assert list(voc.counts.notes) == ["1 objects marked difficult: neither learnt nor counted (a.xml, object 2)"]
 
 
 def test_a_polygon_of_yolo_is_an_outline(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_size_that_is_neither_the_stored_nor_the_upright_one_is_refused(tmp_pa
 def test_what_is_mended_is_counted(tmp_path: Path, annotation: dict[str, Any], box: Any, note: str) -> None:
     source = opened(write(tmp_path, coco(**annotation)))
     assert source.target(0).boxes_N4.tolist() == ([] if box is None else [box])
-    assert any(found.startswith(note) for found in source.notes) or not note
+    assert any(found.startswith(note) for found in source.counts.notes) or not note
     assert source.target(1).boxes_N4.tolist() == [[10, 5, 30, 25]]
     if "segmentation" in annotation:
         assert source.target(0).masks()[0, 5:25, 10:30].all()
@@ -254,7 +254,7 @@ def test_pictures_without_objects_and_classes_without_any_are_kept_and_said(tmp_
     source = opened(write(tmp_path, contents))
     assert [len(source.target(i)) for i in range(3)] == [1, 0, 0]
     assert source.class_names == ("cat", "dog")
-    assert source.notes == [
+    assert list(source.counts.notes) == [
         "2 pictures without objects: kept as examples of background",
         "1 classes without objects: kept (dog)",
     ]
@@ -265,7 +265,9 @@ def test_a_name_in_other_capitals_is_found(tmp_path: Path) -> None:
     (tmp_path / "train" / "1.jpg").rename(tmp_path / "train" / "1.JPG")
     source = opened(tmp_path)
     assert source.name(1).endswith("1.JPG")
-    assert source.notes == ["1 names that differ in capitals from the pictures' files: taken for the same (1.jpg)"]
+    assert list(source.counts.notes) == [
+        "1 names that differ in capitals from the pictures' files: taken for the same (1.jpg)"
+    ]
 
 
 def spoil(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -353,7 +355,7 @@ def test_a_missing_label_file_is_background_and_a_missing_picture_is_said(tmp_pa
     (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
     source = opened(tmp_path)
     assert [len(source.target(i)) for i in range(2)] == [1, 0]
-    assert source.notes == [
+    assert list(source.counts.notes) == [
         "1 pictures without a label file: taken for background (b.jpg)",
         "1 label files without a picture: left out (c.txt)",
         "1 pictures without objects: kept as examples of background",

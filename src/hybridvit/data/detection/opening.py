@@ -7,24 +7,86 @@ DIR/Annotations/*.xml                 Pascal VOC, parts in DIR/ImageSets/Main/tr
 DIR/train/*.xml                       VOC beside the pictures
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hybridvit.data.detection.coco import read_coco
 from hybridvit.data.detection.raw import RawPictures
 from hybridvit.data.detection.source import DetectionSource
 from hybridvit.data.detection.voc import read_voc
 from hybridvit.data.detection.yolo import read_yolo, settings_of
+from hybridvit.data.source import Source, Splits
+from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError
 
 TRAIN = "train"
+WHOLE = ""
 TESTS = ("val", "valid", "validation", "test")
 """To be judged on, the first that there is: sets that have both keep test for the end."""
 COCO_NAME = "_annotations.coco.json"
 YOLO_NAME = "data.yaml"
 
 Read = Callable[[], RawPictures]
+
+
+def open_box_splits(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+    """The parts to train on and to be judged on; with val_split, a data set in one piece is divided.
+
+    Raises: DataError where there is no known layout, a part is missing, or annotations are refused.
+    """
+    parts = _parts(path, root)
+    tests = [name for name in TESTS if name in parts]
+    if val_split:
+        if tests:
+            raise DataError(f"{path} has its own {tests[0]} part; --val-split is for data sets without one.")
+        return hold_out(next(iter(parts.values()))(None), val_split)
+    if TRAIN not in parts or not tests:
+        raise DataError(
+            f"{path} has {_named(parts)}. Training takes a part train and one of {', '.join(TESTS)}. Use --val-split 0.2 to hold "
+            "out a fifth of the pictures of a data set in one piece."
+        )
+    train = parts[TRAIN](None)
+    return Splits(train=train, test=parts[tests[0]](train.class_names))
+
+
+def open_box_test(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+    """The part to be judged on, with its name. Raises: DataError as open_box_splits."""
+    if val_split:
+        return f"{path} (the {val_split:g} held out)", open_box_splits(path, root=root, val_split=val_split).test
+    parts = _parts(path, root)
+    name = next((name for name in (*TESTS, WHOLE) if name in parts), None)
+    if name is None:
+        raise DataError(f"{path} has {_named(parts)}, and none to be judged on: {', '.join(TESTS)}.")
+    train_names = parts[TRAIN](None).class_names if TRAIN in parts else None
+    return f"{path}/{name}" if name else str(path), parts[name](train_names)
+
+
+def open_box_parts(path: str | Path) -> dict[str, DetectionSource]:
+    """Every part there is, by name. Raises: DataError as open_box_splits."""
+    opened: dict[str, DetectionSource] = {}
+    class_names: Sequence[str] | None = None
+    for name, opener in _parts(path, None).items():
+        opened[name] = opener(class_names)
+        class_names = class_names or opened[name].class_names
+    return opened
+
+
+def _parts(path: str | Path, root: Path | None) -> dict[str, Callable[[Sequence[str] | None], DetectionSource]]:
+    if root is not None:
+        raise DataError("--root is for list files; pictures with boxes are found by their annotation files.")
+    parts = find_boxes(Path(path))
+    if not parts:
+        raise DataError(
+            f"{path} has no boxes in a layout that is known: train/{COCO_NAME}, annotations/instances_train.json, {YOLO_NAME}, "
+            "Annotations/*.xml or train/*.xml (docs/detect.md)."
+        )
+    return parts
+
+
+def _named(parts: Mapping[str, Any]) -> str:
+    return f"the parts {', '.join(parts)}" if list(parts) != [WHOLE] else "no parts"
 
 
 def find_boxes(root: Path) -> dict[str, Callable[[Sequence[str] | None], DetectionSource]]:
@@ -87,7 +149,7 @@ def _voc(root: Path) -> dict[str, Read]:
         if lines.is_file():
             stems = [line.split()[0] for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
             parts[part] = partial(read_voc, lines, [folder / f"{stem}.xml" for stem in stems], pictures)
-    return parts or {"": partial(read_voc, folder, sorted(folder.glob("*.xml")), pictures)}
+    return parts or {WHOLE: partial(read_voc, folder, sorted(folder.glob("*.xml")), pictures)}
 
 
 def _voc_beside(root: Path) -> dict[str, Read]:

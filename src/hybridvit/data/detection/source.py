@@ -1,26 +1,27 @@
 """Pictures with boxes, by number."""
 
-import io
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from hybridvit.data.decode import ORIENTATION
+from hybridvit.data.decode import measure
 from hybridvit.data.detection.raw import RawPictures
 from hybridvit.data.detection.tidy import class_names_of, tidy
 from hybridvit.data.objects import Objects, Rle, as_text, coco_masks, decode, encode
+from hybridvit.data.readers.files import NO_LABEL
+from hybridvit.data.source import Counts, Source
 from hybridvit.errors import DataError
+from hybridvit.output import printable
 
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange rows and columns."""
 
 
-class DetectionSource:
+class DetectionSource(Source):
     """Pictures and what stands on them, of one part.
 
     A picture is shown upright, as its EXIF orientation says, and boxes are of the upright picture: that is what annotation tools
@@ -36,13 +37,14 @@ class DetectionSource:
         believed = tidy(raw, self.class_names)
         self.files = [path for path, _ in believed]
         self.records = [record for _, record in believed]
-        self.notes = raw.findings.notes()
+        self.labels = [NO_LABEL] * len(believed)
+        self.counts = Counts(len(believed), notes=tuple(raw.findings.notes()))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def name(self, index: int) -> str:
-        return str(self.files[index])
+        return printable(str(self.files[index]))
 
     def read(self, index: int) -> bytes:
         return self.files[index].read_bytes()
@@ -84,14 +86,9 @@ def _outlined(found: list[Any]) -> bool:
 
 
 def _upright(data: bytes, name: str) -> tuple[tuple[int, int], int]:
-    """Rows and columns as the picture is shown, and its EXIF orientation. The header alone is read."""
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            columns, rows = picture.size
-            turn = int(picture.getexif().get(ORIENTATION, 1))
-    except (OSError, ValueError, TypeError, SyntaxError) as error:
-        raise DataError(f"{name} cannot be read as a picture: {error}. Repair or remove it.") from error
-    return ((columns, rows), turn) if turn in TURNED else ((rows, columns), turn)
+    """Rows and columns as the picture is shown, and its EXIF orientation."""
+    size, turn = measure(data, name=name)
+    return (size[::-1] if turn in TURNED else size), turn
 
 
 def _drawn(outlines: list[Any], frame: tuple[int, int], scale: tuple[int, int]) -> tuple[Rle, ...]:
