@@ -78,9 +78,7 @@ def launch(tmp_path: Path) -> Launch:
         command = [sys.executable, *(launcher if processes > 1 else []), str(Path(__file__).with_name("ranks.py"))]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         arguments = [
-            json.dumps(
-                [{"overrides": [*_base(run), *run.pop("overrides", ())], **run} for run in runs], default=str
-            )
+            json.dumps([{"overrides": [*_base(run), *run.pop("overrides", ())], **run} for run in runs], default=str)
         ]
         return subprocess.run(
             [*command, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment
