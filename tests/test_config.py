@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hybridvit.config import Preprocess, Recipe, load_recipe, recipe_names
+from hybridvit.config import RECIPES, Preprocess, Recipe, load_recipe, recipe_names
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, parse_yaml
 
@@ -119,3 +119,12 @@ def test_a_missing_section_is_named() -> None:
 def test_reading_recipes_does_not_import_torch() -> None:
     code = "import sys, hybridvit.config as c; c.load_recipe('digits'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_recipe_that_is_not_utf8_is_one_sentence_and_a_mark_at_its_start_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_bytes("\ufeffseed: 1\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"it\.yaml cannot be read: it is not UTF-8; save it as such\."):
+        load_recipe(tmp_path / "it.yaml")
+    text = (RECIPES / "digits.yaml").read_text(encoding="utf-8")
+    (tmp_path / "it.yaml").write_text("\ufeff" + text, encoding="utf-8")
+    assert load_recipe(tmp_path / "it.yaml") == load_recipe("digits")

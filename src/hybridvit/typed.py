@@ -8,6 +8,7 @@ import difflib
 import re
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -41,6 +42,16 @@ def parse_yaml(text: str, *, source: str) -> Any:
         raise ConfigError(f"{source}: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a file of one YAML document. Raises ConfigError naming it, and the line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8; save it as such"
+        raise ConfigError(f"{path} cannot be read: {reason}.") from None
+    return parse_yaml(text, source=str(path))
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:

@@ -304,3 +304,19 @@ def test_the_command_writes_a_recipe_that_loads(
     assert load_recipe(out).optimizer.lr == 0.2
     assert "cooldown_epochs: the loop ends at TRAIN.END_EPOCH" in capsys.readouterr().out
     assert "#   TRAIN.LR_SCHEDULER.ARGS.cooldown_epochs" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"BASE: ['it.yaml']\n", "names itself as its BASE"),
+        (b"BASE: ['../here/it.yaml']\n", "names itself as its BASE"),
+        (b"BASE: 5\n", "BASE is 5; expected a list of files"),
+        (b"\xff\xfeT\x00", "is not UTF-8; save it as such"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "it.yaml").write_bytes(text)
+    with pytest.raises(ConfigError, match=message):
+        import_yacs(tmp_path / "here" / "it.yaml")

@@ -10,7 +10,7 @@ from hybridvit.config.detection import DetectionRecipe
 from hybridvit.config.recipe import Recipe
 from hybridvit.config.segmentation import SegmentationRecipe
 from hybridvit.errors import ConfigError
-from hybridvit.typed import from_dict, known_keys, parse_yaml
+from hybridvit.typed import from_dict, known_keys, parse_yaml, read_yaml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RECIPE_TYPES: dict[str, type[Recipe]] = {
@@ -41,7 +41,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             f"{name_or_path} is neither a recipe nor a file; the nearest recipe is {near[0]}. "
             "`hybridvit recipes` lists them all."
         )
-    values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
+    values = read_yaml(path)
     source = path.name + (" with --set" if overrides else "")
     for override in overrides:
         _apply_override(values, override, source=path.name)

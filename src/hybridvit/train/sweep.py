@@ -20,7 +20,7 @@ from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.files import replacing
 from hybridvit.train.loop import fit
 from hybridvit.train.setup import prepare
-from hybridvit.typed import from_dict, parse_yaml
+from hybridvit.typed import from_dict, read_yaml
 
 ABLATIONS = RECIPES / "ablations"
 
@@ -69,7 +69,7 @@ def load_sweep(name_or_path: str | Path) -> Sweep:
         names = sorted(found.stem for found in ABLATIONS.glob("*.yaml"))
         near = difflib.get_close_matches(str(name_or_path), names, n=1, cutoff=0.0)
         raise ConfigError(f"{name_or_path} is neither a sweep nor a file; the nearest sweep is {near[0]}.")
-    sweep = from_dict(Sweep, parse_yaml(path.read_text(encoding="utf-8"), source=str(path)), source=path.name)
+    sweep = from_dict(Sweep, read_yaml(path), source=path.name)
     names = [row.name for row in sweep.rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

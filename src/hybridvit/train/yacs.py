@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridvit.config import Recipe
 from hybridvit.errors import ConfigError
-from hybridvit.typed import from_dict, parse_yaml
+from hybridvit.typed import from_dict, parse_yaml, read_yaml
 
 SIZES: dict[tuple[Any, ...], str] = {
     ((64, 192, 384), (1, 2, 10), (1, 3, 6)): "cvt_13",
@@ -378,16 +378,21 @@ def _model(keys: _Keys, prefix: str) -> dict[str, Any]:
     return {"name": SIZES.get(shape, "cvt_13"), "drop_path_rate": rates[-1], "args": args}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, read_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Every key of the file and of its BASE files, flat."""
+    if path.resolve() in read_by:
+        raise ConfigError(f"{path} names itself as its BASE, by way of {read_by[-1]}.")
     if not path.is_file():
         raise ConfigError(f"{path} is not a file.")
-    tree = parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no settings.")
     values: dict[str, Any] = {}
-    for base in tree.pop("BASE", None) or []:
-        values |= _read(path.parent / base) if base else {}
+    bases = tree.pop("BASE", None) or []
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: BASE is {bases!r}; expected a list of files.")
+    for base in filter(None, bases):
+        values |= _read(path.parent / base, (*read_by, path.resolve()))
     return values | _flat(tree)
 
 
