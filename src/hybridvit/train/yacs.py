@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybridvit.config import Recipe
+from hybridvit.config import Recipe, recipe_from_dict
 from hybridvit.errors import ConfigError
-from hybridvit.typed import from_dict, parse_yaml, read_yaml
+from hybridvit.typed import parse_yaml, read_yaml
 
 SIZES: dict[tuple[Any, ...], str] = {
     ((64, 192, 384), (1, 2, 10), (1, 3, 6)): "cvt_13",
@@ -194,7 +194,7 @@ def import_yacs(path: Path, overrides: Sequence[str] = (), *, gpus: int = 8) -> 
         "status": "not reproduced here",
     }
     return Imported(
-        recipe=from_dict(Recipe, recipe, source=f"{path.name}, as imported,"),
+        recipe=recipe_from_dict(recipe, source=f"{path.name}, as imported,"),
         origin=origin,
         without_effect=keys.without_effect,
         no_equivalent=keys.left_over(),
@@ -389,6 +389,7 @@ def _read(path: Path, read_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} holds no settings.")
     values: dict[str, Any] = {}
     bases = tree.pop("BASE", None) or []
+    bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: BASE is {bases!r}; expected a list of files.")
     for base in filter(None, bases):
