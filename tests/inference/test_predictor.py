@@ -127,7 +127,6 @@ def test_rows_print_show_themselves_and_become_a_frame(model: nn.Module, pixels:
     rows = hybridvit.predict(model, [pixels, b"<b>", pixels], top_k=1)
     assert str(rows).count("\n") == 2
     assert "picture 0" in rows._repr_html_()
-    assert "<b>" not in rows._repr_html_().replace("<b>", "", 0) or "&lt;b&gt;" in rows._repr_html_()
     frame = pytest.importorskip("pandas") and rows.to_frame()
     assert list(frame["ok"]) == [True, False, True]
     assert len(rows.broken) == 1

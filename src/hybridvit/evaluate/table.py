@@ -12,7 +12,7 @@ def to_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise ConfigError("pandas is not installed: pip install pandas") from error
+        raise ConfigError("A data frame takes pandas: pip install pandas") from error
     return pandas.DataFrame(rows)
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any, overload
 
-from hybridvit.errors import ConfigError
+from hybridvit.evaluate.table import to_frame
+from hybridvit.render.page import fragment, note, table
+
+SHOWN = 1000
+"""Rows that a notebook shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +71,17 @@ class Predictions(Sequence[Row]):
 
     def to_frame(self) -> Any:
         """A pandas.DataFrame with a row per picture. Raises: ConfigError without pandas."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("A data frame takes pandas: pip install pandas") from error
-        return pandas.DataFrame([row.to_dict() for row in self.rows])
+        return to_frame([row.to_dict() for row in self.rows])
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.rows))
 
     def _repr_html_(self) -> str:
-        lines = (f"<tr><td>{escape(row.path)}</td>{_cells(row)}</tr>" for row in self.rows)
-        return f"<table><tr><th>picture</th></tr>{''.join(lines)}</table>"
-
-
-def _cells(row: Row) -> str:
-    return "".join(f"<td>{escape(cell)}</td>" for cell in row.words())
+        shown = [[row.path, *row.words()] for row in self.rows[:SHOWN]]
+        width = max(map(len, shown), default=1)
+        more = [note(f"{len(self) - SHOWN} more.")] if len(self) > SHOWN else []
+        headers = ["picture", *(f"{rank}." for rank in range(1, width))]
+        return fragment(table(headers, [line + [""] * (width - len(line)) for line in shown]), *more)
 
 
 def _share(prediction: Mapping[str, Any]) -> float:

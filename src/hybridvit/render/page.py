@@ -65,7 +65,7 @@ def tiles(values: Mapping[str, object]) -> Markup:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     """None is a dash; columns of numbers stand to the right."""
-    numeric = [all(isinstance(row[k], int | float | None) for row in rows) for k in range(len(headers))]
+    numeric = [bool(rows) and all(isinstance(row[k], int | float | None) for row in rows) for k in range(len(headers))]
     cells = [[_cell(value) for value in row] for row in rows]
     return _block("table", headers=list(headers), rows=cells, numeric=numeric)
 
