@@ -10,8 +10,8 @@ from torchvision.tv_tensors import Mask
 
 from hybridvit.config import Preprocess
 from hybridvit.config.segmentation import SegmentationAugmentSection
-from hybridvit.data.mask_folders import colour_map
 from hybridvit.data.mask_transforms import EvalTransform, TrainTransform, distort
+from hybridvit.data.masks import colour_map
 from hybridvit.errors import ConfigError, DataError
 
 COLOURS = np.array(colour_map(5), dtype=np.uint8)

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from hybridvit.data.mask_check import check_masks, refuse_wrong_masks
-from hybridvit.data.mask_folders import CITYSCAPES, VOC, MaskSource, colour_map, read_masks
+from hybridvit.data.mask_folders import CITYSCAPES, VOC, MaskSource, read_masks
 from hybridvit.data.mask_opening import open_mask_splits, open_mask_test
-from hybridvit.data.masks import Classes, read_values, to_classes
+from hybridvit.data.masks import Classes, colour_map, read_values, to_classes
 from hybridvit.errors import DataError
 
 RNG = np.random.default_rng(0)

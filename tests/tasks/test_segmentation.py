@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from hybridvit.config.segmentation import SegmentationLossSection
-from hybridvit.data.mask_folders import colour_map
 from hybridvit.data.mask_transforms import Placed
-from hybridvit.data.masks import read_values
+from hybridvit.data.masks import colour_map, palette_picture, read_values
 from hybridvit.errors import ConfigError
 from hybridvit.models.heads import segmenter
 from hybridvit.models.heads.segmenter import classes_at, resize
 from hybridvit.tasks.segmentation import TASK
-from hybridvit.tasks.segmentation_drawing import difference, overlay, palette_picture, runs
+from hybridvit.tasks.segmentation_drawing import difference, overlay, runs
 from hybridvit.tasks.segmentation_loss import dice, lovasz, segmentation_loss
 
 GENERATOR = torch.Generator().manual_seed(0)

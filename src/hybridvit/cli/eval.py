@@ -50,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.evaluate.answers import evaluate_corruptions, evaluate_files
     from hybridvit.evaluate.imagenet import corruption_folders
     from hybridvit.runtime import pick_device
+    from hybridvit.weights.load import read_checkpoint
 
+    if len(args.files) == 1 and read_checkpoint(args.files[0]).task != "classification":
+        return _judge(args)
     if (len(args.files) > 1) != (args.average is not None):
         raise ConfigError("--average weights, or --average answers, goes with several checkpoints, and they with it.")
     how = {name: getattr(args, name) for name in ("average", "crops", "flip", "workers")}
@@ -85,6 +88,29 @@ def run(args: argparse.Namespace) -> int:
         history = read_history(args.files[0].parent / "metrics.jsonl")
         save_png(args.report, figure(judged.result, title=f"{judged.architecture} on {judged.data}", history=history))
     return code
+
+
+def _judge(args: argparse.Namespace) -> int:
+    """Of other tasks, the task's own figures."""
+    from hybridvit.cli.progress import progress
+    from hybridvit.cli.table import show
+    from hybridvit.runtime import pick_device
+    from hybridvit.tasks.evaluation import judge
+
+    refuse(args, "--flip", "--real", "--logits", "--report", because="this is no classifier")
+    how = {"root": args.root, "val_split": args.val_split, "batch_size": args.batch, "workers": args.workers}
+    with progress("evaluating") as advance:
+        found = judge(args.files[0], args.data, device=pick_device(args.device), on_batch=advance, **how)
+    if args.json:
+        about = {"checkpoint": str(args.files[0]), "data": found.data}
+        print(to_json({**about, **found.result.to_dict(), "broken": found.broken}))
+        return 1 if found.broken else 0
+    print(f"{args.files[0]} on {found.data}\n{found.result}\n")
+    rows = found.result.to_dict()["classes"]
+    show(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows])
+    if found.broken:
+        print(f"{len(found.broken)} pictures could not be read and are in no figure:", *found.broken[:10], sep="\n  ")
+    return 1 if found.broken else 0
 
 
 def _score(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from PIL import Image
 from torchvision.tv_tensors import Mask
 
 from hybridvit.data.labels import read_class_names
-from hybridvit.data.masks import Classes, Colour, check_pair, diagnosis, present, read_values, to_classes
+from hybridvit.data.masks import Classes, Colour, check_pair, colour_map, diagnosis, present, read_values, to_classes
 from hybridvit.data.readers.folder import find_pictures
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError, some
@@ -270,14 +270,6 @@ def _counted(pairs: Sequence[tuple[Path, Path]], root: Path, *, reduce_zero_labe
             f"{f' nor {len(missing) - 1} others' if len(missing) > 1 else ''}; nothing says how many classes there are. {how}"
         )
     return [str(value) for value in range(first, max(values, default=0) + 1)]
-
-
-def colour_map(count: int) -> tuple[Colour, ...]:
-    """Pascal VOC's colours: the bits of the class's number, dealt to red, green and blue from the highest down."""
-    return tuple(
-        tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))  # type: ignore[misc]
-        for number in range(count)
-    )
 
 
 def _painted(mask: Path, count: int, reduce_zero_label: bool) -> tuple[Colour, ...] | None:

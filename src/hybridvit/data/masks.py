@@ -131,6 +131,26 @@ def check_pair(picture: Path, mask: Path, values_HW: np.ndarray) -> None:
     )
 
 
+def colour_map(count: int) -> tuple[Colour, ...]:
+    """Pascal VOC's colours: the bits of the class's number, dealt to red, green and blue from the highest down."""
+    return tuple(
+        tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))  # type: ignore[misc]
+        for number in range(count)
+    )
+
+
+def palette_picture(mask_HW: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
+    """A picture whose values are the numbers of classes, and which viewers show in their colours. Saved as PNG, it stays so.
+
+    With more than 256 classes: 16 bits, without colours.
+    """
+    if len(colours) > 256:
+        return Image.fromarray(mask_HW.astype(np.uint16))
+    picture = Image.frombytes("P", (mask_HW.shape[1], mask_HW.shape[0]), mask_HW.astype(np.uint8).tobytes())
+    picture.putpalette([channel for colour in colours for channel in colour])
+    return picture
+
+
 def present(values: np.ndarray) -> list[int]:
     """The values that occur, in order."""
     if values.dtype == np.uint8:

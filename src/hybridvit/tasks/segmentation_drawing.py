@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hybridvit.data.mask_folders import colour_map
-from hybridvit.data.masks import Colour
+from hybridvit.data.masks import Colour, colour_map
 
 OPACITY = 0.55
 MIN_WIDTH = 240
@@ -52,18 +51,6 @@ def difference(said_HW: np.ndarray, truth_HW: np.ndarray, *, ignore: int) -> Ima
     pixels_HW3[truth_HW == ignore] = UNLABELLED
     entries = [("right", RIGHT), ("wrong", WRONG)] + ([("no class", UNLABELLED)] if (truth_HW == ignore).any() else [])
     return with_legend(Image.fromarray(pixels_HW3.astype(np.uint8)), entries)
-
-
-def palette_picture(mask_HW: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
-    """A picture whose values are the numbers of classes, and which viewers show in their colours. Saved as PNG, it stays so.
-
-    With more than 256 classes: 16 bits, without colours.
-    """
-    if len(colours) > 256:
-        return Image.fromarray(mask_HW.astype(np.uint16))
-    picture = Image.frombytes("P", (mask_HW.shape[1], mask_HW.shape[0]), mask_HW.astype(np.uint8).tobytes())
-    picture.putpalette([channel for colour in colours for channel in colour])
-    return picture
 
 
 def runs(mask_HW: np.ndarray) -> list[int]:

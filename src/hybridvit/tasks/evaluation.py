@@ -1,0 +1,65 @@
+"""A weights file of any task judged on a data set, by the task's own metric."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hybridvit.data.loader import eval_loader
+from hybridvit.errors import DataError, some
+from hybridvit.evaluate.metric import Result
+from hybridvit.evaluate.run import stream
+from hybridvit.tasks import find_task
+from hybridvit.weights.load import load
+
+
+@dataclass(frozen=True)
+class Judgement:
+    result: Result
+    data: str
+    """The part that was judged on."""
+    broken: list[str]
+    """Pictures that could not be read, and are in no figure."""
+
+
+def judge(
+    file: str | Path,
+    data: str | Path,
+    *,
+    root: Path | None = None,
+    val_split: float = 0.0,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    workers: int = 0,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Judgement:
+    """Evaluate a weights file on the part of a data set that is to be judged on, every picture once.
+
+    Raises: CheckpointError, DataError for what cannot be read; DataError for classes that are not the model's.
+    """
+    model: Any = load(file, device=device)
+    task = find_task(model.task)
+    name, source = task.open_test(data, root=root, val_split=val_split)
+    known, found = tuple(model.label_names or ()), tuple(source.class_names)
+    if known and known != found:
+        odd = sorted(set(known) ^ set(found))
+        raise DataError(
+            f"{file} knows {len(known)} classes, {data} has {len(found)}"
+            f"{f'; only in one of them: {some(odd)}' if odd else ', the same in another order'}. "
+            "Give the data set the model's classes, in its order."
+        )
+    loader = eval_loader(
+        source,
+        preprocess=model.preprocess,
+        transform=task.eval_transform(model.preprocess),
+        collate=task.collate,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    metric = task.metric(source)
+    broken = stream(
+        model, loader, metric, predictions=task.predictions, on_batch=lambda done: on_batch(done, len(source))
+    )
+    return Judgement(metric.compute(), name, [source.name(index) for index in broken])
