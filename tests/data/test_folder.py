@@ -1,5 +1,7 @@
 """data/readers/folder.py: class folders, and what is said when they are not as they should be."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +9,11 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
+from hybridvit.data.check import check
 from hybridvit.data.opening import open_splits
 from hybridvit.data.readers.folder import read_folder
+from hybridvit.data.readers.lists import read_list
+from hybridvit.data.unlabelled import list_pictures
 from hybridvit.errors import DataError
 
 MakePictures = Callable[..., Path]
@@ -84,3 +89,46 @@ def test_two_test_folders_are_refused(make_pictures: MakePictures) -> None:
 def test_a_single_class_is_refused(make_pictures: MakePictures) -> None:
     with pytest.raises(DataError, match=r"has one class \(a\)"):
         open_splits(make_pictures(classes=("a",)))
+
+
+def test_links_to_folders_above_are_counted_and_followed_once(make_pictures: MakePictures) -> None:
+    root = make_pictures(train=3) / "train"
+    (root / "a" / "up").symlink_to(root, target_is_directory=True)
+    (root / "b" / "here").symlink_to(root / "b", target_is_directory=True)
+    (root / "c" / "there").symlink_to(root / "a", target_is_directory=True)  # a's pictures, and no way on from there
+    source = read_folder(root)
+    assert [source.labels.count(k) for k in range(3)] == [3, 3, 6]
+    assert source.counts.passed_over == {"folders that link to where they lie": 3}
+    assert len(list_pictures([root])) == 12
+
+
+def test_many_links_to_one_another_end_soon(tmp_path: Path) -> None:
+    for k in range(12):
+        (tmp_path / "data" / "a" / f"{k}").mkdir(parents=True)
+        (tmp_path / "data" / "a" / f"{k}" / "0.png").touch()
+        for other in range(12):
+            (tmp_path / "data" / "a" / f"{k}" / f"to{other}").symlink_to(tmp_path / "data" / "a" / f"{other}")
+    source = read_folder(tmp_path / "data")
+    assert len(source) == 12**2
+
+
+def test_names_that_are_no_utf_8_are_read_and_told_as_utf_8(make_pictures: MakePictures) -> None:
+    root = make_pictures(train=2) / "train"
+    (root / "a").rename(os.fsdecode(bytes(root) + b"/caf\xe9"))
+    (root / "b" / "000.png").rename(os.fsdecode(bytes(root) + b"/b/\xff.png"))
+    source = read_folder(root)
+    assert source.class_names == ("b", "c", "caf\\udce9")
+    names = [source.name(i) for i in range(len(source))]
+    assert json.loads(json.dumps(names, ensure_ascii=False).encode("utf-8")) == names
+    assert all(source.read(i).startswith(b"\x89PNG") for i in range(len(source)))
+    report = check({"": source})
+    assert report.broken == []
+
+
+def test_a_pipe_is_no_picture_and_stops_nobody(make_pictures: MakePictures) -> None:
+    root = make_pictures(train=2) / "train"
+    os.mkfifo(root / "a" / "pipe.png")
+    assert read_folder(root).counts.passed_over == {"no regular file": 1}
+    (root / "list.txt").write_text("a/pipe.png 0\nb/000.png 1")
+    with pytest.raises(OSError, match="is no regular file"):
+        read_list(root / "list.txt").read(0)

@@ -1,6 +1,8 @@
 """data/loader.py: batches that depend on addresses only, and broken pictures."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,3 +137,33 @@ def test_without_augmentation_training_pictures_only_get_cropped(make_pictures: 
     tensor = train_transform(PREPROCESS, whole)(picture)
     assert tensor.dtype == torch.uint8
     np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(picture))
+
+
+LEAVING = """
+from hybridvit.config import Preprocess
+from hybridvit.data.loader import eval_loader
+from hybridvit.data.source import Source
+
+class Faulty(Source):
+    class_names, labels = ("a", "b"), [0] * 40
+
+    def __len__(self):
+        return 40
+
+    def name(self, index):
+        return str(index)
+
+    def read(self, index):
+        raise TypeError("a fault of the program")
+
+if __name__ == "__main__":
+    for batch in eval_loader(Faulty(), preprocess=Preprocess(image_size=(8, 8)), batch_size=2, workers=2):
+        pass
+"""
+
+
+def test_a_program_that_leaves_with_an_error_does_not_wait_for_its_workers(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    done = subprocess.run([sys.executable, tmp_path / "leaving.py"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("TypeError: a fault of the program")

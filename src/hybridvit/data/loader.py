@@ -1,10 +1,12 @@
 """Batches of tensors from sources of pictures. What a task does to a picture comes as functions; none is known here."""
 
 import math
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -225,11 +227,16 @@ def _eval_batch(samples: Sequence[Sample], *, collate: Collate) -> EvalBatch:
 def _start_worker(_: int) -> None:
     """Ctrl-C and a cluster's SIGTERM reach every process; only the trainer answers them, then ends its workers.
 
-    A second SIGTERM ends a worker all the same: so the trainer gets rid of one that waits for a worker that died.
+    A worker ends at the trainer's own SIGTERM and at no other's: also where it waits for a worker that died, and also when the
+    trainer leaves with an error, and Python, which sends one SIGTERM to each, waits for all of them.
     """
-
-    def let_the_next_end_it(_: int, __: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, let_the_next_end_it)
+    if sys.platform == "linux":  # elsewhere nothing tells who sent a signal, and torch's handler stays
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_the_trainers_word, daemon=True).start()
+
+
+def _end_at_the_trainers_word() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -12,7 +12,7 @@ from hybridvit.errors import DataError
 from hybridvit.output import printable
 
 LINKED = "folders that link to where they lie"
-CLASS_DEPTH = 4
+CLASS_DEPTH = 2
 """Folders down to here are classes, or hold them: each lists what is linked for itself."""
 
 

@@ -10,8 +10,6 @@ from hybridvit.data.readers.files import NO_LABEL
 from hybridvit.data.source import Counts, Source
 from hybridvit.errors import ConfigError, DataError
 
-NO_PICTURE = "rows without a picture"
-
 
 class HuggingFaceSource(Source):
     """Rows of a data set with a picture column, which is left undecoded, and a label column."""
@@ -32,10 +30,10 @@ class HuggingFaceSource(Source):
 
     def read(self, index: int) -> bytes:
         (picture,) = self.rows[index].values()
-        if picture is None:
-            raise OSError(f"{self.name(index)} holds no picture")
-        if picture["bytes"] is not None:
+        if picture is not None and picture["bytes"] is not None:
             return picture["bytes"]
+        if picture is None or picture["path"] is None:
+            raise OSError(f"{self.name(index)} holds no picture")
         return Path(picture["path"]).read_bytes()
 
 
