@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridvit.kernels import products
+from hybridvit.kernels.recompute import kept_again
 from hybridvit.kernels.state import is_plain, may_overwrite
 
 aten = torch.ops.aten
@@ -34,9 +35,10 @@ class Pointwise(nn.Conv2d):
         super().__init__(dim_in, dim_out, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if not products.linear_is_faster(x_BCHW, self.out_channels):
-            return super().forward(x_BCHW)
-        return products.linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        with kept_again(x_BCHW):
+            if not products.linear_is_faster(x_BCHW, self.out_channels):
+                return super().forward(x_BCHW)
+            return products.linear(x_BCHW.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 def add_to(residual: Tensor, branch: Tensor) -> Tensor:
@@ -121,7 +123,8 @@ class ResidualDepthwise(nn.Conv2d):
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             # The sum may be of a higher precision than the convolution.
             return x + super().forward(x)
-        return self._conv_forward(x, plus_identity(self.weight), self.bias)
+        with kept_again(x):
+            return self._conv_forward(x, plus_identity(self.weight), self.bias)
 
 
 def plus_identity(weight_C133: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hybridvit.errors import ConfigError
 from hybridvit.kernels.checkpoint import checkpointed
 from hybridvit.kernels.layers import GELU, BatchNorm2d, Linear, Pointwise, ResidualDepthwise, add_to
+from hybridvit.kernels.recompute import act_norm
 from hybridvit.models import position
 from hybridvit.models.attention import attend, split_heads
 from hybridvit.models.backbone import Backbone
@@ -44,7 +45,7 @@ class ConvActNorm(nn.Module):
         self.norm = BatchNorm2d(dim_out)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.norm(self.act(self.conv(x_BCHW)))
+        return act_norm(self.conv(x_BCHW), self.act, self.norm)
 
 
 class PatchAggregation(nn.Module):
@@ -123,7 +124,7 @@ class LocalConv(nn.Module):
         self.norm = BatchNorm2d(dim)
 
     def forward(self, x_BDHW: Tensor) -> Tensor:
-        y_BDHW = self.norm(self.act(self.conv(x_BDHW)))
+        y_BDHW = act_norm(self.conv(x_BDHW), self.act, self.norm)
         return add_to(x_BDHW, y_BDHW) if self.adds_behind else y_BDHW
 
 
