@@ -28,8 +28,7 @@ from PIL import Image
 from hybridvit.config import Recipe, load_recipe, recipe_names
 from hybridvit.data.opening import open_splits
 from hybridvit.models import catalog
-from hybridvit.train.loop import fit
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import fit, prepare
 from hybridvit.weights import checkpoint
 
 

@@ -28,8 +28,8 @@ from hybridvit.data.sampler import TrainSampler
 from hybridvit.deploy import bench
 from hybridvit.tasks.classification import TASK
 from hybridvit.tasks.mixing import loss_of
+from hybridvit.train.building import build_model
 from hybridvit.train.optim import create_optimizer
-from hybridvit.train.setup import build_model
 from hybridvit.train.shard import clip_gradients
 from hybridvit.train.state import save_state
 

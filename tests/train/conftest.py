@@ -13,10 +13,10 @@ import torch
 
 from hybridvit.config import load_recipe
 from hybridvit.data.opening import open_splits
-from hybridvit.train.run import Run
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import prepare
+from hybridvit.train.trainer import Trainer
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 ReadMetrics = Callable[[Path], list[dict[str, float]]]
 
@@ -52,10 +52,10 @@ RANKS = (
 
 @pytest.fixture
 def prepare_run(make_pictures: Callable[..., Path], tmp_path: Path) -> PrepareRun:
-    """prepare_run("name", overrides, ...): a Run that writes to tmp_path/name, on pictures of noise."""
+    """prepare_run("name", overrides, ...): a Trainer that writes to tmp_path/name, on pictures of noise."""
     made: list[Path] = []
 
-    def make(name: str, overrides: Sequence[str] = (), *, data: Path | None = None, **options: object) -> Run:
+    def make(name: str, overrides: Sequence[str] = (), *, data: Path | None = None, **options: object) -> Trainer:
         if data is None:
             made.extend([] if made else [make_pictures()])
             data = made[0]

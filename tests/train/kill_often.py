@@ -15,8 +15,7 @@ import torch
 
 from hybridvit.config import load_recipe
 from hybridvit.data.opening import open_splits
-from hybridvit.train.loop import fit
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import fit, prepare
 
 data, out, kills, recipe_path = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.set_num_threads(1)

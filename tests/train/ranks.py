@@ -19,8 +19,7 @@ from rich.console import Console
 from hybridvit.config import load_recipe
 from hybridvit.runtime import joined_ranks
 from hybridvit.tasks import find_task
-from hybridvit.train.loop import fit
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import fit, prepare
 
 torch.set_num_threads(1)
 device = torch.device("cpu")

@@ -10,10 +10,10 @@ from torch._dynamo.utils import counters
 
 from hybridvit.train.guard import first_nonfinite_module
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
+from hybridvit.train.trainer import Trainer
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 SHORT = ("precision=float64", "mix.mixup=0", "mix.cutmix=0", "schedule.epochs=2", "run.workers=0")
 EVERYTHING = ("ema.decay=0.9", "model.grad_checkpointing=true", "model.drop_path_warmup_epochs=1")
 

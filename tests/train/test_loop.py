@@ -14,14 +14,14 @@ from torch import nn
 from hybridvit.config import load_recipe
 from hybridvit.errors import ConfigError, DataError, TrainingError
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
-from hybridvit.train.setup import describe
+from hybridvit.train.optim import describe
+from hybridvit.train.trainer import Trainer
 from hybridvit.weights.load import load, read_checkpoint
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 
 
-def metrics(run: Run) -> list[dict[str, float]]:
+def metrics(run: Trainer) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -14,25 +14,25 @@ from rich.console import Console
 from torch.utils.data import get_worker_info
 
 from hybridvit.errors import TrainingError
-from hybridvit.train import run as run_module
+from hybridvit.train import checkpointer, state
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
+from hybridvit.train.trainer import Trainer
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 
 
 def test_a_disk_that_fills_up_is_reported_and_training_goes_on(
     prepare_run: PrepareRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_save = run_module.save_state
+    real_save = checkpointer.save_state
 
-    def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    def save(folder: Path, step: int, values: dict[str, Any]) -> Path:
         if step == 5:
             raise OSError(28, "No space left on device")
-        return real_save(folder, step, state)
+        return real_save(folder, step, values)
 
-    monkeypatch.setattr(run_module, "save_state", save)
+    monkeypatch.setattr(checkpointer, "save_state", save)
     said = io.StringIO()
     run = prepare_run("run", console=Console(file=said, width=200))
     fit(run)
@@ -74,7 +74,7 @@ def test_a_write_that_fails_halfway_keeps_the_older_states(
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="file write failed"):
-        run_module.save_state(run.out, 99, {})
+        state.save_state(run.out, 99, {})
     assert {path: path.read_bytes() for path in list_states(run.out)} == before
     assert not list(run.out.glob(".*.pt*"))
 

@@ -15,13 +15,13 @@ from hybridvit.errors import ConfigError
 from hybridvit.tasks import find_task
 from hybridvit.tasks.mixing import loss_of
 from hybridvit.tasks.teacher import Teacher
+from hybridvit.train.building import build_model, with_synchronised_batchnorm
 from hybridvit.train.loop import fit
 from hybridvit.train.optim import Schedule, create_optimizer
-from hybridvit.train.run import Run
-from hybridvit.train.setup import build_model, with_synchronised_batchnorm
+from hybridvit.train.trainer import Trainer
 from hybridvit.weights import checkpoint
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 CPU = torch.device("cpu")
 OWN_PREPROCESSING = ("digits", "segmentation_demo", "cmt_ti_flyegle")  # flyegle's training evaluates at 184 -> 160
 

@@ -7,10 +7,10 @@ import torch
 
 from hybridvit.errors import TrainingError
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
+from hybridvit.train.trainer import Trainer
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

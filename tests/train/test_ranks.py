@@ -42,11 +42,11 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:
     from hybridvit.config import load_recipe
     from hybridvit.errors import ConfigError
     from hybridvit.runtime import Ranks
-    from hybridvit.train.setup import _device_batch
+    from hybridvit.train.trainer import device_batch_of
 
-    assert _device_batch(load_recipe("digits", ["global_batch=64"]), Ranks(0, 4)) == 16
+    assert device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 4)) == 16
     with pytest.raises(ConfigError, match=r"global_batch \(64\) must be a multiple of device_batch \(21\) times the 3"):
-        _device_batch(load_recipe("digits", ["global_batch=64"]), Ranks(0, 3))
+        device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 3))
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_tells_how_to_go_on(

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
 from hybridvit.train.state import list_states
+from hybridvit.train.trainer import Trainer
 
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 
 
 Result = tuple[dict[str, Any], bytes]
@@ -29,7 +29,7 @@ class PowerCutError(Exception):
     pass
 
 
-def cut_power_after(run: Run, steps: int) -> None:
+def cut_power_after(run: Trainer, steps: int) -> None:
     def stepped(step: int, _: int) -> None:
         if step == steps:
             raise PowerCutError
@@ -165,7 +165,9 @@ def test_a_folder_with_a_run_is_not_overwritten(prepare_run: PrepareRun) -> None
 
 def test_two_processes_cannot_train_in_one_folder(prepare_run: PrepareRun) -> None:
     run = prepare_run("run")
-    code = "import sys; from pathlib import Path; from hybridvit.train.resume import claim; claim(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from hybridvit.train.checkpointer import Claim; Claim(Path(sys.argv[1]))"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(run.out)], capture_output=True, text=True, check=False)
     assert "TrainingError: Another process is training in" in done.stderr
     run.close()

@@ -12,12 +12,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 from hybridvit.errors import CheckpointError
 from hybridvit.train import shard
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
 from hybridvit.train.state import list_states, load_newest_state, sweep
+from hybridvit.train.trainer import Trainer
 from hybridvit.weights.load import load, read_checkpoint
 
 MakePictures = Callable[..., Path]
-PrepareRun = Callable[..., Run]
+PrepareRun = Callable[..., Trainer]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 ReadMetrics = Callable[[Path], list[dict[str, float]]]
 EVERYTHING = (
@@ -123,28 +123,28 @@ def test_an_optimizer_that_cannot_be_split_is_named(prepare_run: PrepareRun) -> 
 
 
 @pytest.fixture
-def saved(prepare_run: PrepareRun) -> Run:
+def saved(prepare_run: PrepareRun) -> Trainer:
     """A run that kept a state in pieces: of one rank, as fits in one process."""
     run = prepare_run("run")
     fit(run)
-    shard.save_shards(run.out, 90, run.state(), run.ranks)
+    shard.save_shards(run.out, 90, run.state_dict(), run.ranks)
     return run
 
 
-def test_a_disk_that_fills_up_leaves_the_older_states(saved: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_leaves_the_older_states(saved: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise CheckpointException("write", {0: (OSError(28, "No space left on device"), None)})  # type: ignore[arg-type]
 
     before = list_states(saved.out)
     monkeypatch.setattr(shard.dcp, "save", fail)
     with pytest.raises(OSError, match="No space left on device"):
-        shard.save_shards(saved.out, 91, saved.state(), saved.ranks)
+        shard.save_shards(saved.out, 91, saved.state_dict(), saved.ranks)
     assert list_states(saved.out) == before
     assert not list(saved.out.glob(".state*"))
 
 
 @pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "rest.pt", "sha256"])
-def test_a_state_with_a_file_missing_is_passed_over(saved: Run, name: str) -> None:
+def test_a_state_with_a_file_missing_is_passed_over(saved: Trainer, name: str) -> None:
     newest, older = list_states(saved.out)
     (newest / name).unlink()
     warnings: list[str] = []
@@ -158,7 +158,7 @@ def test_a_state_with_a_file_missing_is_passed_over(saved: Run, name: str) -> No
         load_newest_state(saved.out, warnings.append)
 
 
-def test_half_a_state_is_swept(saved: Run) -> None:
+def test_half_a_state_is_swept(saved: Trainer) -> None:
     (saved.out / "state-00000090").rename(saved.out / ".state-00000090")
     sweep(saved.out)
     assert not (saved.out / ".state-00000090").exists()

@@ -12,8 +12,8 @@ from hybridvit.cli.main import main
 from hybridvit.data.opening import open_splits
 from hybridvit.errors import ConfigError
 from hybridvit.train import sweep as sweep_module
-from hybridvit.train.run import Run
 from hybridvit.train.sweep import ABLATIONS, load_sweep, run_sweep
+from hybridvit.train.trainer import Trainer
 
 MakePictures = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_finished_rows_are_skipped_and_an_interrupted_one_goes_on(
     steps: list[tuple[str, int]] = []
     real_fit = sweep_module.fit
 
-    def fit(run: Run) -> object:
+    def fit(run: Trainer) -> object:
         def stepped(step: int, _: int) -> None:
             steps.append((run.out.name, step))
             if (run.out.name, step) == ("03-sgd", 2) and interrupt:
@@ -72,13 +72,13 @@ def test_finished_rows_are_skipped_and_an_interrupted_one_goes_on(
 
     monkeypatch.setattr(sweep_module, "fit", fit)
     interrupt = True
-    assert [o.row for o in run_sweep(sweep, splits, out=tmp_path / "out", device=CPU)] == [
+    assert [o.row for o in run_sweep(sweep, lambda _: splits, out=tmp_path / "out", device=CPU)] == [
         "Plain",
         "No skipping, lr=9e9",
     ]
     interrupt = False
     steps.clear()
-    outcomes = list(run_sweep(sweep, splits, out=tmp_path / "out", device=CPU))
+    outcomes = list(run_sweep(sweep, lambda _: splits, out=tmp_path / "out", device=CPU))
     assert [o.row for o in outcomes] == ["Plain", "No skipping, lr=9e9", "SGD"]
     assert [step for step in steps if step[0] != "02-no-skipping-lr-9e9"] == [
         ("03-sgd", 4),

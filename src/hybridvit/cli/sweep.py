@@ -1,6 +1,7 @@
 """hybridvit sweep: a grid of training runs and its table."""
 
 import argparse
+from functools import cache
 from pathlib import Path
 
 from hybridvit.cli.options import add
@@ -23,15 +24,22 @@ def run(args: argparse.Namespace) -> int:
 
     from hybridvit.cli.table import show
     from hybridvit.data.opening import open_splits
+    from hybridvit.data.source import Splits
     from hybridvit.runtime import pick_device
     from hybridvit.train.sweep import load_sweep, run_sweep
 
     sweep = load_sweep(args.sweep)
     out = args.out or Path("runs") / f"sweep-{Path(args.sweep).stem}"
-    splits = open_splits(args.data, root=args.root, columns=args.columns, val_split=args.val_split)
-    print(splits.summary())
     device = pick_device(args.device)
-    outcomes = list(run_sweep(sweep, splits, out=out, device=device, overrides=args.set, console=Console()))
+
+    @cache
+    def open_data(val_split: float) -> Splits:
+        share = args.val_split or val_split
+        splits = open_splits(args.data, root=args.root, columns=args.columns, val_split=share)
+        print(splits.summary())
+        return splits
+
+    outcomes = list(run_sweep(sweep, open_data, out=out, device=device, overrides=args.set, console=Console()))
     show(
         ["row", "best top-1", "last top-1", "test loss", "epochs", "published", "note"],
         [(o.row, o.top1, o.last_top1, o.test_loss, o.epochs, o.published, o.note) for o in outcomes],

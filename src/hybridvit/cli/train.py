@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         )
 
     from hybridvit.tasks import find_task
-    from hybridvit.train.setup import describe, prepare
+    from hybridvit.train.optim import describe
 
     splits = None
     if args.data:
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hybridvit.runtime import joined_ranks, local_device
-    from hybridvit.train.loop import fit
+    from hybridvit.train.evaluation import in_percent
+    from hybridvit.train.loop import fit, prepare
 
     out = args.out or Path("runs") / Path(args.recipe).stem
     device = local_device(args.device)
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         )
         this_run.reporter.say(splits.summary())
         stop = fit(this_run)
-    counters, say = this_run.counters, this_run.reporter.say
-    if counters.step < this_run.total_steps:
+    counters, task, say = this_run.counters, this_run.task, this_run.reporter.say
+    if not this_run.finished:
         say(
             f"Stopped after step {counters.step} of {this_run.total_steps}; everything is saved. Go on with\n"
             f"  {resume_command(args, out)}"
@@ -80,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
         return 130 if stop.signal == signal.SIGINT else 0
     assert counters.best is not None
     say(
-        f"Best {this_run.task.primary} {counters.best[this_run.task.primary]:.2f} % (step {counters.best_step}) of "
-        f"{counters.best['images']} pictures: {out / 'best.safetensors'}"
+        f"Best {task.primary_name} {in_percent(counters.best[task.primary])} (step {counters.best_step}) of "
+        f"{len(splits.test)} pictures: {out / 'best.safetensors'}"
     )
     return 0
 

@@ -31,6 +31,7 @@ class Classification:
 
     name = "classification"
     primary = "top1"
+    primary_name = "top-1"
     open_splits = staticmethod(open_splits)
     open_test = staticmethod(open_test)
     collate = staticmethod(stack)
@@ -54,9 +55,6 @@ class Classification:
 
     def metric(self, source: Source, *, keep: bool = False) -> Metric:
         return Recorder(source.class_names) if keep else Accuracy(source.class_names)
-
-    def headline(self, figures: Mapping[str, Any]) -> str:
-        return f"top-1 {figures['top1']:6.2f} %  test loss {figures['test_loss']:.4f}"
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         probabilities = softmax(prediction[None])[0]

@@ -41,7 +41,9 @@ class Task(Protocol):
     name: str
     """As recipes (task:) and weights files spell it."""
     primary: str
-    """The figure, of Result.figures, by which the best weights are chosen; higher is better."""
+    """The figure, of Result.figures, by which the best weights are chosen: in percent, higher is better."""
+    primary_name: str
+    """The same in words, for people: top-1."""
 
     def open_splits(
         self, data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
@@ -77,9 +79,6 @@ class Task(Protocol):
 
     def metric(self, source: Source, *, keep: bool = False) -> Metric:
         """Fresh, for the pictures of this source (its class_names, its targets). keep: predictions, too, for save()."""
-
-    def headline(self, figures: Mapping[str, Any]) -> str:
-        """The figures that matter most, in a few words."""
 
     def row(self, prediction: Prediction, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """What is said of one picture, for JSON, tables and Parquet."""

@@ -6,17 +6,25 @@ from contextlib import contextmanager
 import torch
 
 from hybridvit.errors import TrainingError
-from hybridvit.train.run import Run
+from hybridvit.train.trainer import Trainer
 
 
 @contextmanager
-def explained(run: Run) -> Iterator[None]:
+def explained(run: Trainer) -> Iterator[None]:
     """Turn a full device, a dead worker or a lost rank into a TrainingError."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{run.device} is out of memory at device_batch {run.device_batch}. {_cures(run)}"
+        ) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel when training" not in str(error):
+            raise
+        raise TrainingError(
+            f"BatchNorm sees one value per channel ({error}), at device_batch {run.device_batch} and preprocess.image_size "
+            f"{list(run.recipe.preprocess.image_size)}: it needs more. Use --set device_batch={2 * run.device_batch} or more "
+            "(global_batch must be a multiple of it), or larger pictures."
         ) from error
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
@@ -37,7 +45,7 @@ def explained(run: Run) -> Iterator[None]:
         raise
 
 
-def _cures(run: Run) -> str:
+def _cures(run: Trainer) -> str:
     cures = []
     half = run.device_batch // 2
     if run.device_batch % 2 == 0:
@@ -53,7 +61,7 @@ def _cures(run: Run) -> str:
     return "; ".join(cures) + "."
 
 
-def _resume(run: Run) -> str:
+def _resume(run: Trainer) -> str:
     return f"The last saved state is in {run.out}: start again with --resume."
 
 

@@ -1,28 +1,72 @@
 """Evaluation during training, and the files it leaves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from hybridvit.data.loader import eval_loader
-from hybridvit.errors import CheckpointError, DataError
+from hybridvit.errors import CheckpointError
 from hybridvit.evaluate.metric import Metric
 from hybridvit.evaluate.run import stream
 from hybridvit.render.page import save_page
 from hybridvit.report.history import REPORT, read_run
 from hybridvit.report.run import run_page
 from hybridvit.runtime import environment
+from hybridvit.train.building import build_model
 from hybridvit.train.precise import measure_batchnorm
-from hybridvit.train.run import Run
-from hybridvit.train.setup import build_model
 from hybridvit.train.shard import gathered, is_sharded, whole_weights
+from hybridvit.train.trainer import Trainer
 from hybridvit.weights import checkpoint
 
 
-def evaluate(run: Run) -> None:
-    """Evaluate on the test pictures, each once; note the figures; export the weights if they are the best so far."""
-    counters, ranks, task, recipe = run.counters, run.ranks, run.task, run.recipe
-    is_last = counters.step == run.total_steps
-    if recipe.batchnorm.precise_batches and is_last:
+def evaluate(run: Trainer) -> dict[str, Any]:
+    """Evaluate on the test pictures, each once; note the figures; export the weights if they are the best so far.
+
+    Returns the line of metrics.jsonl.
+    """
+    counters, task = run.counters, run.task
+    if run.recipe.batchnorm.precise_batches and run.finished:
         measure_batchnorm(run)
+    metric, broken = over_ranks(run)
+    run.result = metric.compute()
+    figures = dict(run.result.figures)
+    counters.broken = set().union(*run.ranks.gather(counters.broken))
+    epoch = counters.step // run.steps_per_epoch
+    line = {
+        "step": counters.step,
+        "epoch": epoch,
+        **figures,
+        "broken_train": len(counters.broken),
+        "broken_test": len(broken),
+        "skipped": counters.skipped,
+    }
+    counters.metrics_bytes = run.reporter.record(line)
+    is_best = counters.best is None or better(figures[task.primary], counters.best[task.primary])
+    if is_best:
+        counters.best, counters.best_step = figures, counters.step
+        export(run, "best")
+    counters.evaluated = counters.step
+    rate = run.reporter.timing(counters.step)
+    notes = [f"{len(broken)} broken test pictures left out"] if broken else []
+    notes += [f"{len(counters.broken)} broken training pictures replaced"] if counters.broken else []
+    notes += [f"{counters.skipped} non-finite steps skipped"] if counters.skipped else []
+    notes += [f"{counters.rescaled} steps left to find float16's scale"] if counters.rescaled else []
+    loss = f"  test loss {figures['test_loss']:.4f}" if figures.get("test_loss") is not None else ""
+    run.reporter.say(
+        f"epoch {epoch:3d}/{run.schedule.epochs}  {task.primary_name} {in_percent(figures[task.primary], width=6)}{loss}  "
+        f"{rate:.0f} pictures/s{'  best' if is_best else ''}{'  (' + ', '.join(notes) + ')' if notes else ''}"
+    )
+    if run.finished and run.ranks.is_first:
+        with reported(run):
+            run.result = metric.save(run.out, run.splits.test, broken=broken) or run.result
+    return line
+
+
+def over_ranks(run: Trainer) -> tuple[Metric, list[int]]:
+    """The metric of all test pictures and the numbers of the broken ones, on every rank. Each evaluates its share."""
+    recipe, task, ranks = run.recipe, run.task, run.ranks
     ranks.copy_from_first(run.evaluated.buffers())
     loader = eval_loader(
         run.splits.test,
@@ -36,59 +80,41 @@ def evaluate(run: Run) -> None:
         rank=ranks.rank,
         world=ranks.world,
     )
-    metric = task.metric(run.splits.test, keep=is_last)
+    share = task.metric(run.splits.test, keep=run.finished)
     with gathered(run.evaluated):
-        broken = stream(run.evaluated, loader, metric, predictions=task.predictions, precision=recipe.precision)
-    metric, *others = ranks.gather(metric)
+        broken = stream(run.evaluated, loader, share, predictions=task.predictions, precision=recipe.precision)
+    metric, *others = ranks.gather(share)
     metric.merge(others)
-    figures = dict(metric.compute().figures)
-    broken = [index for share in ranks.gather(broken) for index in share]
-    counters.broken = set().union(*ranks.gather(counters.broken))
-    epoch = counters.step // run.steps_per_epoch
-    counters.metrics_bytes = run.reporter.record(
-        {
-            "step": counters.step,
-            "epoch": epoch,
-            **figures,
-            "broken_train": len(counters.broken),
-            "broken_test": len(broken),
-            "skipped": counters.skipped,
-        }
-    )
-    is_best = counters.best is None or better(figures[task.primary], counters.best[task.primary])
-    if is_best:
-        counters.best, counters.best_step = figures, counters.step
-        export(run, "best")
-    rate = run.reporter.timing(counters.step)
-    notes = [f"{len(broken)} broken test pictures left out"] if broken else []
-    notes += [f"{len(counters.broken)} broken training pictures replaced"] if counters.broken else []
-    notes += [f"{counters.skipped} non-finite steps skipped"] if counters.skipped else []
-    run.reporter.say(
-        f"epoch {epoch:3d}/{run.schedule.epochs}  {task.headline(figures)}  "
-        f"{rate:.0f} pictures/s{'  best' if is_best else ''}{'  (' + ', '.join(notes) + ')' if notes else ''}"
-    )
-    if is_last:
-        leave_report(run, metric, broken)
+    return metric, [index for part in ranks.gather(broken) for index in part]
+
+
+def in_percent(figure: float | None, *, width: int = 0) -> str:
+    return "-" * max(width, 1) if figure is None else f"{figure:{width}.2f} %"
 
 
 def better(figure: float | None, than: float | None) -> bool:
     return figure is not None and (than is None or figure > than)
 
 
-def leave_report(run: Run, metric: Metric, broken: list[int]) -> None:
-    """Write the last answers and the page that tells the run. What cannot be written is reported, not fatal."""
-    if not run.ranks.is_first:
-        return
+def leave_report(run: Trainer) -> None:
+    """Write the page that tells the run and its last evaluation."""
+    if run.ranks.is_first and run.result:
+        with reported(run):
+            history = read_run(run.out, primary=run.task.primary)
+            html = run_page(history, answers=run.result._repr_html_(), environment=environment(run.device))
+            save_page(run.out / REPORT, html)
+
+
+@contextmanager
+def reported(run: Trainer) -> Iterator[None]:
+    """Say what went wrong with a page or a plot and go on: the weights matter more."""
     try:
-        result = metric.save(run.out, run.splits.test, broken=broken) or metric.compute()
-        history = read_run(run.out, primary=run.task.primary)
-        html = run_page(history, answers=result._repr_html_(), environment=environment(run.device))
-        save_page(run.out / REPORT, html)
-    except DataError as error:
+        yield
+    except Exception as error:  # full disks, odd names, other people's code
         run.reporter.say(f"Warning: {error}")
 
 
-def export(run: Run, name: str) -> None:
+def export(run: Trainer, name: str) -> None:
     """Write NAME.safetensors: weights, class names, preprocessing and recipe. A full disk is reported, not fatal."""
     model = run.evaluated
     weights = whole_weights(model) if is_sharded(model) else None

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 from torch.optim import Optimizer
 
-from hybridvit.config import OptimizerSection, ScheduleSection
+from hybridvit.config import OptimizerSection, Recipe, ScheduleSection
 from hybridvit.errors import ConfigError
 
 FUSED = ("adam", "adamw", "sgd", "nesterov", "momentum")
@@ -73,3 +74,23 @@ class Schedule:
             for group in self.optimizer.param_groups:
                 group["lr"] *= factor
         return max(group["lr"] for group in self.optimizer.param_groups)
+
+
+def describe(recipe: Recipe, *, num_images: int | None = None) -> str:
+    """The resolved recipe and, with the number of training pictures, its schedule."""
+    lines = [recipe.to_yaml().rstrip()]
+    if num_images is not None:
+        steps_per_epoch = num_images // recipe.global_batch
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.optimizer.lr)
+        schedule = Schedule(optimizer, recipe.schedule, steps_per_epoch=max(steps_per_epoch, 1))
+        lines.append(
+            f"\n# {num_images} pictures, {steps_per_epoch} steps of {recipe.global_batch} per epoch, "
+            f"{schedule.epochs} epochs: {steps_per_epoch * schedule.epochs} steps"
+        )
+        marks = sorted({0, 1, recipe.schedule.warmup_epochs, schedule.epochs // 2, schedule.epochs - 1})
+        lines += [
+            f"# epoch {epoch + 1:4d} begins with learning rate {schedule.set(epoch * steps_per_epoch):.3g}"
+            for epoch in marks
+            if epoch < schedule.epochs
+        ]
+    return "\n".join(lines)

@@ -4,15 +4,15 @@ import itertools
 
 import torch
 
-from hybridvit.data.loader import normalize, train_loader
+from hybridvit.data.loader import normalize
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.kernels.private import BatchNorm
 from hybridvit.runtime import autocast, weights_dtype
-from hybridvit.train.run import Run
+from hybridvit.train.trainer import Trainer
 
 
 @torch.no_grad()
-def measure_batchnorm(run: Run) -> None:
+def measure_batchnorm(run: Trainer) -> None:
     """Replace the judged model's running means and variances by their means over augmented, unmixed training batches.
 
     Of an accumulated batch every chunk counts. The pictures come in the order of the epoch after the last.
@@ -30,15 +30,7 @@ def measure_batchnorm(run: Run) -> None:
         seed=recipe.seed,
         first_step=run.total_steps,
     )
-    loader = train_loader(
-        run.splits.train,
-        sampler,
-        transform=run.task.train_transform(recipe),
-        collate=run.task.collate,
-        channels=recipe.preprocess.in_chans,
-        max_pixels=recipe.data.max_pixels,
-        workers=recipe.run.workers,
-    )
+    loader = run.load(sampler)
     model.eval()
     for norm in norms:
         norm.reset_running_stats()

@@ -4,9 +4,9 @@ metrics.jsonl holds only what the recipe decides, so an interrupted and resumed 
 went through. Times, which differ from run to run, go to timings.jsonl.
 """
 
-import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hybridvit.output import printable, to_json
 from hybridvit.train.sinks import Sink
 
 
@@ -57,7 +58,7 @@ class Reporter:
             self.bar.update(self.bar.task_ids[0], description=f"loss {values['loss']:.4f}")
         if not self.metrics_path:
             return 0
-        self.unwritten += json.dumps(values) + "\n"
+        self.unwritten += to_json(values, indent=None) + "\n"
         try:
             with self.metrics_path.open("r+b") as file:
                 file.seek(self.metrics_bytes)
@@ -77,28 +78,31 @@ class Reporter:
         if self.images_since and self.timings_path:
             line = {"step": step, "images_per_second": round(rate, 1), "unix_time": round(time.time(), 1)}
             with suppress(OSError), self.timings_path.open("a") as file:  # not worth a word on a full disk
-                file.write(json.dumps(line) + "\n")
+                file.write(to_json(line, indent=None) + "\n")
             self._send({"images_per_second": rate}, step=step)
         self.seconds_mark, self.images_since = time.monotonic(), 0
         return rate
 
     def say(self, text: str) -> None:
         if self.console:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def _send(self, values: dict[str, Any], *, step: int) -> None:
         """Pass numbers on to the sinks. One that fails is dropped: it must not end the training."""
         numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
         for sink in list(self.sinks):
-            try:
-                sink.log(numbers, step=step)
-            except Exception as error:  # other people's code, full disks, lost networks
-                self.sinks.remove(sink)
-                self.say(f"Warning: {type(sink).__name__} hears no more of this run ({error}).")
+            self._call(sink, lambda sink: sink.log(numbers, step=step))
+
+    def _call(self, sink: Sink, what: Callable[[Sink], None]) -> None:
+        try:
+            what(sink)
+        except Exception as error:  # other people's code, full disks, lost networks
+            self.sinks.remove(sink)
+            self.say(f"Warning: {type(sink).__name__} hears no more of this run ({error}).")
 
     def close(self) -> None:
-        for sink in self.sinks:
-            sink.close()
+        for sink in list(self.sinks):
+            self._call(sink, lambda sink: sink.close())
         self.sinks = []
         if self.bar:
             self.bar.stop()

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from hybridvit.files import sync
 from hybridvit.runtime import Ranks
-from hybridvit.train.state import REST, SUMS, drop_old_states, remove_state, sha256
+from hybridvit.train.state import REST, SUMS, drop_old_states, remove_state, save_file, sha256
 
 Key = tuple[Any, ...]
 """Where a tensor stands in a nested state."""
@@ -95,20 +95,25 @@ def save_shards(folder: Path, step: int, state: dict[str, Any], ranks: Ranks) ->
         remove_state(temporary)
         raise OSError(next(iter(error.failures.values()))[0]) from error
     pieces = ranks.gather({file.name: sha256(file) for file in temporary.glob(f"__{ranks.rank}_*")})
-    try:
-        if ranks.is_first:
-            torch.save(_without_tensors(state), temporary / REST)
+    problem = ""
+    if ranks.is_first:
+        try:
+            save_file(_without_tensors(state), temporary / REST)
             others = {file.name: sha256(file) for file in (temporary / REST, temporary / ".metadata")}
             sums = {name: digest for part in (*pieces, others) for name, digest in part.items()}
             (temporary / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
             for file in (temporary / REST, temporary / SUMS, temporary):
                 sync(file)
-            remove_state(path)  # one that was found damaged
+            remove_state(path)  # of the same step: found damaged, or saved before its evaluation
             temporary.rename(path)
             sync(folder)
             drop_old_states(folder)
-    finally:
-        ranks.wait()
+        except OSError as error:
+            remove_state(temporary)
+            problem = str(error)
+    problem = ranks.gather(problem)[0]
+    if problem:
+        raise OSError(problem)
 
 
 def fill(saved: dict[str, Any], *, model: nn.Module, optimizer: Optimizer, ema: nn.Module | None) -> None:

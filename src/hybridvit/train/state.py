@@ -40,6 +40,10 @@ class Counters:
     """Steps left out because the loss or a gradient was not finite."""
     broken: set[int] = field(default_factory=set)
     """Numbers of the training pictures that could not be read."""
+    rescaled: int = 0
+    """Steps left out while float16's scale was looking for its value."""
+    evaluated: int = 0
+    """The step whose weights were evaluated last."""
     best_step: int = 0
     best: dict[str, Any] | None = None
     """Metrics of the best evaluation."""
@@ -53,12 +57,20 @@ class Counters:
         if len(losses) > 1:
             self.loss_parts = {name: self.loss_parts.get(name, 0.0) + value for name, value in losses.items()}
 
+    def mean_losses(self) -> dict[str, float | None]:
+        """Since the last call; the parts, too, where there are several."""
+        means = {"loss": self.loss_sum / self.loss_count if self.loss_count else None}
+        means |= {name: total / self.loss_count for name, total in self.loss_parts.items()}
+        self.loss_sum, self.loss_parts, self.loss_count = 0.0, {}, 0
+        return means
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"broken": sorted(self.broken)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Counters":
-        return cls(**values | {"broken": set(values["broken"])})
+        # A state of 0.1 was saved after its step's evaluation.
+        return cls(**{"evaluated": values["step"], **values, "broken": set(values["broken"])})
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -68,15 +80,20 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     path = folder / f"state-{step:08d}.pt"
     with replacing(path) as temporary:
-        with temporary.open("wb") as file:
-            try:
-                torch.save(state, file)
-            except RuntimeError as error:  # torch's way of passing on a failed write
-                raise OSError(str(error)) from error
+        save_file(state, temporary)
         with replacing(_sum_path(path)) as sum_file:
             sum_file.write_text(f"{sha256(temporary)}  {path.name}\n")
     drop_old_states(folder)
     return path
+
+
+def save_file(state: dict[str, Any], path: Path) -> None:
+    """torch.save. Raises: OSError."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's way of passing on a failed write
+            raise OSError(str(error)) from error
 
 
 def list_states(folder: Path) -> list[Path]:

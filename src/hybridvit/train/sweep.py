@@ -7,7 +7,7 @@ top-1 if there is one.
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from hybridvit.config import RECIPES, About, load_recipe
 from hybridvit.data.source import Splits
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.files import replacing
-from hybridvit.train.loop import fit
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import fit, prepare
 from hybridvit.typed import from_dict, read_yaml
 
 ABLATIONS = RECIPES / "ablations"
@@ -84,7 +83,7 @@ def load_sweep(name_or_path: str | Path) -> Sweep:
 
 def run_sweep(
     sweep: Sweep,
-    splits: Splits,
+    open_data: Callable[[float], Splits],
     *,
     out: Path,
     device: torch.device,
@@ -93,6 +92,8 @@ def run_sweep(
 ) -> Iterator[Outcome]:
     """Train row after row into out/ROW, yielding each outcome and keeping out/table.json up to date.
 
+    open_data: gives the pictures for a row's data.val_split.
+
     Ends early, without an outcome for the row under way, when a signal asks to stop.
     """
     outcomes = []
@@ -100,7 +101,9 @@ def run_sweep(
         folder = out / f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', row.name.lower()).strip('-')}"
         recipe = load_recipe(sweep.recipe, [*sweep.set, *row.set, *overrides])
         try:
-            run = prepare(recipe, splits, out=folder, device=device, resume=True, console=console)
+            run = prepare(
+                recipe, open_data(recipe.data.val_split), out=folder, device=device, resume=True, console=console
+            )
             if run.counters.step < run.total_steps:
                 run.reporter.say(f"\n[{number}/{len(sweep.rows)}] {row.name}")
                 fit(run)
