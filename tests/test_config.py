@@ -1,13 +1,18 @@
 """config.py and typed.py: recipes and preprocessing from strict YAML."""
 
+import dataclasses
+import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 
-from hybridvit.config import RECIPES, Preprocess, Recipe, load_recipe, recipe_names
+from hybridvit.config import RECIPE_TYPES, RECIPES, Preprocess, Recipe, load_recipe, recipe_from_dict, recipe_names
+from hybridvit.config.section import ranges
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, parse_yaml
 
@@ -97,6 +102,64 @@ def test_every_recipe_is_valid_and_survives_a_round_trip(name: str, tmp_path: Pa
 
 def test_model_args_take_any_key() -> None:
     assert load_recipe("digits", ["model.args.qkv_bias=false"]).model.args["qkv_bias"] is False
+
+
+def number_fields(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and types of all fields that hold numbers, nested ones too."""
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if dataclasses.is_dataclass(hint):
+            yield from number_fields(hint, f"{prefix}{name}.")
+        elif {int, float} & set(plain_types(get_type_hints(cls)[name])):
+            yield prefix + name, hint
+
+
+def plain_types(hint: Any) -> list[Any]:
+    return [hint] + [found for argument in get_args(hint) for found in plain_types(argument)]
+
+
+FIELDS = [(task, key, hint) for task, cls in RECIPE_TYPES.items() for key, hint in number_fields(cls)]
+
+
+@pytest.mark.parametrize(("task", "key", "hint"), FIELDS, ids=[f"{task}-{key}" for task, key, _ in FIELDS])
+def test_every_number_of_a_recipe_has_a_range_and_refuses_what_lies_outside(task: str, key: str, hint: Any) -> None:
+    (allowed, *_) = ranges(hint)
+    is_int = int in plain_types(hint) or "int" in str(hint)
+    bad = [allowed.low - 1] if math.isfinite(allowed.low) else []
+    bad += [allowed.high + 1] if math.isfinite(allowed.high) and allowed.high < 2**60 else []
+    bad += [allowed.low] if allowed.open_low else []
+    bad += [allowed.high] if allowed.open_high else []
+    bad = [int(value) for value in bad] if is_int else [*bad, math.nan, math.inf]
+    assert bad
+    for value in bad:
+        values: Any = load_recipe(next(name for name in recipe_names() if load_recipe(name).task == task)).to_dict()
+        section = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section[parent]
+        is_tuple = "tuple" in str(hint)
+        section[last] = [value] * (len(section[last] or [0, 0]) or 1) if is_tuple else value
+        with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+            recipe_from_dict(values, source="x")
+
+
+@pytest.mark.parametrize("section", ["ema", "model", "optimizer", "run"])
+@pytest.mark.parametrize("value", [None, 3, "text", []])
+def test_a_section_that_is_none_is_refused_with_or_without_an_override(
+    section: str, value: Any, tmp_path: Path
+) -> None:
+    values = load_recipe("digits").to_dict() | {section: value}
+    path = write(tmp_path / "mine.yaml", yaml.safe_dump(values))
+    key = {"ema": "decay", "model": "drop_rate", "optimizer": "lr", "run": "workers"}[section]
+    for overrides in ([], [f"{section}.{key}=1"]):
+        with pytest.raises(ConfigError, match=rf"mine\.yaml.*(\n.*)?{section}: expected settings"):
+            load_recipe(path, overrides)
+
+
+def test_an_unknown_task_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    for task in ("clasification", 3, ["x"], None):
+        path = write(tmp_path / "mine.yaml", yaml.safe_dump(load_recipe("digits").to_dict() | {"task": task}))
+        with pytest.raises(ConfigError, match="task must be one of classification"):
+            load_recipe(path)
 
 
 def test_preprocess_goes_to_timms_words_and_back() -> None:

@@ -38,3 +38,12 @@ def test_a_writer_that_makes_its_files_private_does_not_here(tmp_path: Path) -> 
         temporary.unlink()
         temporary.touch(mode=0o600)
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Threads of a process have one number, and so may processes of two containers on one disk."""
+    with replacing(tmp_path / "file") as one, replacing(tmp_path / "file") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "file").read_text() == "one"

@@ -145,13 +145,17 @@ ALONE = Ranks()
 
 @contextlib.contextmanager
 def joined_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Meet the other processes that torchrun, or Slurm with srun, started; a lone process is rank 0 of 1.
+    """Meet the other processes that torchrun, or Slurm with srun, started; a lone process is rank 0 of 1. A process group that
+    is there already is taken as it is.
 
     torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. srun sets SLURM_PROCID and SLURM_STEP_NUM_TASKS; the job
     script exports the other two (examples/slurm.sh).
 
     Raises: ConfigError when the address of the first process is missing.
     """
+    if dist.is_initialized():  # by another framework, which also ends the group
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
     world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", 1)))
     if world == 1:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hybridvit.train.trainer import Trainer
+from hybridvit.train.loop import prepare
 
 import hybridvit
 from hybridvit.cli.main import main
@@ -15,8 +17,6 @@ from hybridvit.config import load_recipe
 from hybridvit.data.scenes import DigitScenes, write_scenes
 from hybridvit.tasks import find_task
 from hybridvit.train.loop import fit
-from hybridvit.train.run import Run
-from hybridvit.train.setup import prepare
 from hybridvit.train.state import list_states
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,7 +44,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run_of(scenes: Path, out: Path, name: str = "retinanet_cmt_nano", **kwargs: Any) -> Run:
+def run_of(scenes: Path, out: Path, name: str = "retinanet_cmt_nano", **kwargs: Any) -> Trainer:
     recipe = load_recipe("detection_demo", [*SMALL, f"model.name={name}"])
     splits = find_task("detection").open_splits(scenes)
     return prepare(recipe, splits, out=out, device=torch.device("cpu"), **kwargs)

@@ -124,6 +124,13 @@ def test_too_many_broken_pictures_stop_the_run_and_name_them(prepare_run: Prepar
         fit(prepare_run("run", ["data.broken_limit=0.05"]))
 
 
+def test_no_broken_picture_is_tolerated_where_none_is_allowed(prepare_run: PrepareRun, tmp_path: Path) -> None:
+    prepare_run("only to make the pictures").close()
+    (tmp_path / "pictures" / "train" / "b" / "003.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1 of 36 .* data\.broken_limit \(0\) allows(.|\n)*--set data\.broken_limit"):
+        fit(prepare_run("run", ["data.broken_limit=0"]))
+
+
 def test_an_odd_chunk_cannot_be_mixed(prepare_run: PrepareRun) -> None:
     with pytest.raises(ConfigError, match="device_batch must be even, found 3"):
         prepare_run("run", ["device_batch=3"])

@@ -142,6 +142,23 @@ def test_precise_batchnorm_takes_the_mean_over_batches(prepare_run: PrepareRun) 
     assert norm.momentum == 0.1
 
 
+def test_precise_batchnorm_counts_global_batches(prepare_run: PrepareRun) -> None:
+    run = prepare_run(
+        "run", ["ema.decay=0", "schedule.epochs=1", "schedule.warmup_epochs=0", "batchnorm.precise_batches=2"]
+    )
+    norm = next(module for module in run.model.modules() if isinstance(module, nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])) if module.momentum is None else None)
+    fit(run)
+    assert seen == [6, 6, 6, 6]  # two batches of 12 in chunks of 6
+
+
+def test_distillation_keeps_the_students_precision(prepare_run: PrepareRun, tmp_path: Path) -> None:
+    run = prepare_run("run", [f"distill.teacher={teacher_file(tmp_path)}", "schedule.epochs=2", "precision=float64"])
+    fit(run)
+    assert run.counters.best is not None
+
+
 def test_shared_statistics_are_for_cuda_and_refused_elsewhere() -> None:
     recipe = load_recipe("digits")
     model = with_synchronised_batchnorm(build_model(recipe, num_classes=3), torch.device("cuda"))

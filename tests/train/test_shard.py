@@ -143,6 +143,22 @@ def test_a_disk_that_fills_up_leaves_the_older_states(saved: Trainer, monkeypatc
     assert not list(saved.out.glob(".state*"))
 
 
+def test_a_disk_that_is_full_for_the_last_file_is_an_error_as_any_other(
+    saved: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch says RuntimeError there."""
+    before = list_states(saved.out)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="file write failed"):
+        shard.save_shards(saved.out, 91, saved.state_dict(), saved.ranks)
+    assert list_states(saved.out) == before
+    assert not list(saved.out.glob(".state*"))
+
+
 @pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "rest.pt", "sha256"])
 def test_a_state_with_a_file_missing_is_passed_over(saved: Trainer, name: str) -> None:
     newest, older = list_states(saved.out)

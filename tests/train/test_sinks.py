@@ -115,6 +115,25 @@ def test_a_sink_that_fails_is_dropped_and_the_metrics_stay(tmp_path: Path) -> No
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_sink_that_fails_on_close_is_reported_and_the_others_are_closed(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Lost:
+        def log(self, values: object, *, step: int) -> None: ...
+
+        def close(self) -> None:
+            closed.append("")
+            raise OSError("network")
+
+    said: list[str] = []
+    reporter = Reporter(tmp_path, None)
+    reporter.say = said.append  # type: ignore[method-assign]
+    reporter.sinks = [Lost(), Lost()]
+    reporter.close()
+    assert len(closed) == 2
+    assert said == ["Warning: Lost hears no more of this run (network)."] * 2
+
+
 def test_a_run_sends_losses_accuracy_and_speed(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from hybridvit.cli.main import main

@@ -10,6 +10,7 @@ import torch
 
 from hybridvit.cli.main import main
 from hybridvit.data.opening import open_splits
+from hybridvit.data.source import Splits
 from hybridvit.errors import ConfigError
 from hybridvit.train import sweep as sweep_module
 from hybridvit.train.sweep import ABLATIONS, load_sweep, run_sweep
@@ -85,6 +86,22 @@ def test_finished_rows_are_skipped_and_an_interrupted_one_goes_on(
         ("03-sgd", 5),
         ("03-sgd", 6),
     ]
+
+
+def test_every_row_gets_the_pictures_that_its_recipe_holds_out(
+    grid: Path, make_pictures: MakePictures, tmp_path: Path
+) -> None:
+    grid.write_text(GRID.replace("rows:", "rows:\n  - {name: Held out, set: [data.val_split=0.25]}"))
+    folder = make_pictures() / "train"
+    asked: list[float] = []
+
+    def open_data(val_split: float) -> Splits:
+        asked.append(val_split)
+        return open_splits(folder, val_split=val_split or 0.5)
+
+    outcomes = run_sweep(load_sweep(grid), open_data, out=tmp_path / "out", device=CPU)
+    assert [next(outcomes).row, next(outcomes).row] == ["Held out", "Plain"]
+    assert asked == [0.25, 0.0]
 
 
 def test_a_mistake_in_a_row_is_found_before_anything_is_trained(tmp_path: Path) -> None:

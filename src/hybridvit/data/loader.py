@@ -1,6 +1,7 @@
 """Batches of tensors from sources of pictures. What a task does to a picture comes as functions; none is known here."""
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -164,7 +165,7 @@ def train_loader(
         TrainSet(source, transform, collate, channels=channels, max_pixels=max_pixels),
         sampler=sampler,
         batch_size=None,  # a sample is a batch: see TrainSet
-        num_workers=workers,
+        num_workers=_allowed(workers),
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
@@ -193,11 +194,16 @@ def eval_loader(
     return DataLoader(
         dataset,
         batch_sampler=[list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)],
-        num_workers=workers,
+        num_workers=_allowed(workers),
         collate_fn=partial(_eval_batch, collate=collate),
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
+
+
+def _allowed(workers: int) -> int:
+    """None in a daemonic process, as another framework's worker may be: it may not start processes."""
+    return 0 if multiprocessing.current_process().daemon else workers
 
 
 def normalize(images: torch.Tensor, preprocess: Preprocess, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -36,6 +36,7 @@ class Detection:
 
     name = "detection"
     primary = "ap"
+    primary_name = "AP"
     open_splits = staticmethod(open_box_splits)
     open_test = staticmethod(open_box_test)
 
