@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from hybridvit.data.folder import read_splits
 
 from hybridvit.config import load_recipe
+from hybridvit.data.opening import open_splits
 from hybridvit.runtime import Ranks, joined_ranks
 from hybridvit.train.loop import fit, prepare
 from hybridvit.train.trainer import Trainer
@@ -52,7 +52,7 @@ def train_in_worker(data: Path, out: Path) -> None:
     recipe = load_recipe(
         "digits", ["global_batch=12", "schedule.epochs=1", "schedule.warmup_epochs=0", "run.workers=2"]
     )
-    fit(prepare(recipe, read_splits(data), out=out, device=torch.device("cpu")))
+    fit(prepare(recipe, open_splits(data), out=out, device=torch.device("cpu")))
 
 
 def test_a_daemonic_worker_of_another_framework_loads_pictures_itself(

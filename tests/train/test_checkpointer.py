@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hybridvit.data.folder import read_splits
 
+from hybridvit.data.opening import open_splits
 from hybridvit.errors import ConfigError, TrainingError
 from hybridvit.train.checkpointer import Claim
 from hybridvit.train.loop import fit
@@ -63,11 +63,11 @@ def test_class_folders_that_changed_places_cannot_be_resumed(prepare_run: Prepar
 
 def test_a_data_set_may_move_but_not_rename_its_pictures(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_pictures()
-    digest = data_digest(read_splits(folder).train)
+    digest = data_digest(open_splits(folder).train)
     moved = folder.rename(tmp_path / "elsewhere")
-    assert data_digest(read_splits(moved).train) == digest
+    assert data_digest(open_splits(moved).train) == digest
     (moved / "train" / "a" / "005.png").rename(moved / "train" / "a" / "0055.png")
-    assert data_digest(read_splits(moved).train) != digest
+    assert data_digest(open_splits(moved).train) != digest
 
 
 def test_states_of_the_first_version_go_on(prepare_run: PrepareRun) -> None:

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from hybridvit.train.trainer import Trainer
-from hybridvit.train.loop import prepare
 
 import hybridvit
 from hybridvit.cli.main import main
 from hybridvit.config import load_recipe
 from hybridvit.data.scenes import DigitScenes, write_scenes
 from hybridvit.tasks import find_task
-from hybridvit.train.loop import fit
+from hybridvit.train.loop import fit, prepare
 from hybridvit.train.state import list_states
+from hybridvit.train.trainer import Trainer
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 ReadMetrics = Callable[[Path], list[dict[str, float]]]

@@ -13,7 +13,7 @@ from hybridvit.train import evaluation
 from hybridvit.train.loop import fit
 from hybridvit.train.state import list_states
 from hybridvit.train.trainer import Trainer
-from hybridvit.weights import checkpoint
+from hybridvit.weights.load import load, read_checkpoint
 
 PrepareRun = Callable[..., Trainer]
 
@@ -39,8 +39,8 @@ def test_an_evaluation_that_fails_loses_nothing_and_is_made_up_for(
     fit(again)
     assert (run.out / "metrics.jsonl").read_bytes() == (whole.out / "metrics.jsonl").read_bytes()
     for name in ("best", "last"):
-        expected = checkpoint.read(whole.out / f"{name}.safetensors").state
-        found = checkpoint.read(run.out / f"{name}.safetensors").state
+        expected = read_checkpoint(whole.out / f"{name}.safetensors").state
+        found = read_checkpoint(run.out / f"{name}.safetensors").state
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
 
 
@@ -73,7 +73,7 @@ def test_a_class_whose_name_is_no_utf8_trains_to_the_end(
     fit(run)
     names = {path.name for path in run.out.iterdir()}
     assert {"best.safetensors", "last.safetensors", "state-00000004.pt", "logits.npz"} <= names
-    assert checkpoint.load(run.out / "last.safetensors").label_names == ["a", "caf\udce9"]
+    assert load(run.out / "last.safetensors").label_names == ["a", r"caf\udce9"]
 
 
 def test_metrics_hold_no_nan(prepare_run: PrepareRun) -> None:

@@ -26,7 +26,9 @@ def data_digest(source: Source) -> str:
     digest.update(np.asarray(source.labels, dtype=np.int64).tobytes())
     for index in range(0, len(source), -(-len(source) // SAMPLES)):
         try:
-            digest.update(hashlib.blake2b(source.read(index)).digest() + repr(source.target(index)).encode())
+            read = source.read(index)
+            data = read if isinstance(read, bytes) else read.tobytes()
+            digest.update(hashlib.blake2b(data).digest() + repr(source.target(index)).encode())
         except OSError:
             digest.update(b"unreadable")
     return digest.hexdigest()
