@@ -53,7 +53,10 @@ def publish(files: dict[str, bytes]) -> Iterator[Publisher]:
                 return
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
             if start > 0 and start >= len(contents):
-                self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(contents)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(contents) - start))

@@ -1,6 +1,7 @@
 """weights/download.py: published files arrive whole and become checkpoints, or one error says why not."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,8 @@ import foreign
 import golden
 from hybridvit.errors import CheckpointError, ConfigError, DownloadError
 from hybridvit.models import catalog
-from hybridvit.weights import checkpoint, download
+from hybridvit.weights import checkpoint, convert, download
+from hybridvit.weights.containers import DamagedError
 from hybridvit.weights.load import load, read_checkpoint
 from hybridvit.weights.published import WEIGHTS, find_weights
 from publisher import HUB_PATH, Publisher, hub_file, publish
@@ -272,3 +274,78 @@ def test_a_cache_that_cannot_be_written_is_named(server: Publisher, tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(DownloadError, match="HYBRIDVIT_CACHE names another folder"):
         download.download("cmt_ti", cache_dir=tmp_path / "file" / "cache")
+
+
+# ---- nothing whole is deleted -----------------------------------------------------------------------------------------------
+
+KECAM = "cmt_ti_kecam_port.huawei_in1k"
+
+
+@pytest.fixture
+def keras_file(server: Publisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    server.files["/weights.h5"] = contents = foreign.golden_file("kecam", tmp_path).read_bytes()
+    point(monkeypatch, KECAM, url=f"{server.url}/weights.h5", md5=hashlib.md5(contents).hexdigest())
+    return KECAM
+
+
+def test_without_h5py_the_file_that_was_fetched_is_kept_and_opens_once_it_is_there(
+    server: Publisher, keras_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(DownloadError, match=r"need h5py: pip install(.|\n)*is kept") as caught:
+            download.download(keras_file)
+    assert "deleted" not in str(caught.value)
+    assert "publisher" not in str(caught.value)
+    assert left_over() == [".weights.h5"]
+    load(download.download(keras_file))
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointError("of no source"), DamagedError("is damaged"), MemoryError(), KeyboardInterrupt()]
+)
+def test_whatever_happens_a_file_with_the_right_hash_stays(
+    server: Publisher, keras_file: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "open_foreign", fails)
+        with pytest.raises((CheckpointError, DownloadError, MemoryError, KeyboardInterrupt)):
+            download.download(keras_file)
+    assert left_over() == [".weights.h5"]
+    load(download.download(keras_file))
+    assert len(server.ranges) == 1
+
+
+def test_a_hub_file_with_the_hubs_hash_stays_in_its_cache(server: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.sha256 = hashlib.sha256(server.files[HUB_PATH]).hexdigest()
+
+    def fails(*args: object, **kwargs: object) -> None:
+        raise DamagedError("is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "open_foreign", fails)
+        with pytest.raises(CheckpointError):
+            download.download("cvt_13")
+    load(download.download("cvt_13"))
+    assert len(server.ranges) == 1
+
+
+def test_another_model_than_was_meant_is_kept_where_no_hash_is_known(
+    server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point(monkeypatch, "cmt_xs.huawei_in1k", url=server.url + TI_PATH)
+    with pytest.raises(DownloadError, match=r"it holds cmt_ti(.|\n)*is kept"):
+        download.download("cmt_xs")
+    assert left_over() == [".cmt_tiny.pth"]
+
+
+def test_a_whole_file_that_only_lacks_its_name_is_not_fetched_again(server: Publisher) -> None:
+    folder = download.cache_folder()
+    folder.mkdir(parents=True)
+    (folder / ".cmt_tiny.pth.incomplete").write_bytes(server.files[TI_PATH])
+    load(download.download("cmt_ti"))
+    assert server.ranges == [f"bytes={len(server.files[TI_PATH])}-"]

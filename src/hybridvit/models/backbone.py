@@ -29,6 +29,8 @@ class Backbone(nn.Module):
     pretrained_cfg: dict[str, Any]
     """timm's record: preprocessing, and which layers depend on the data."""
     num_classes: int
+    label_names: list[str] | None = None
+    """Class names in the order of the logits, where the model comes from a file that has them."""
     in_chans: int
     num_features: int
     head_hidden_size: int
@@ -113,7 +115,7 @@ class Backbone(nn.Module):
         """
         if self.is_pruned:
             raise ConfigError("This model was pruned to its features, and has no head: build it without features_only.")
-        self.num_classes = num_classes
+        self.num_classes, self.label_names = num_classes, None
         self.global_pool = self.global_pool if global_pool is None else global_pool
         new: nn.Module = nn.Identity()
         if num_classes:

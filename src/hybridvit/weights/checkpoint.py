@@ -112,8 +112,7 @@ def of_model(
     """What `save` writes of a model; name is what messages call it."""
     while (inner := getattr(model, "_orig_mod", getattr(model, "module", None))) is not None:
         model = inner
-    pretrained_cfg = getattr(model, "pretrained_cfg", None)
-    if pretrained_cfg is None or "architecture" not in pretrained_cfg or not hasattr(model, "num_classes"):
+    if not all(hasattr(model, needed) for needed in ("pretrained_cfg", "architecture", "num_classes", "_model_args")):
         raise CheckpointError(
             f"{name}: a {type(model).__name__} is no model of the catalogue. Of a fused, exported or pruned model, save the one "
             "that it was made from; of any other, torch.save(model.state_dict(), ...) keeps the weights."
@@ -123,13 +122,14 @@ def of_model(
         label_names = carried if len(carried) == model.num_classes else None
     elif len(label_names) != model.num_classes:
         raise CheckpointError(f"{name}: {len(label_names)} class names for a model with {model.num_classes} classes.")
+    pretrained_cfg = model.pretrained_cfg
     if preprocess is None:
         carried = getattr(model, "preprocess", None) or Preprocess.from_pretrained_cfg(pretrained_cfg)
         preprocess = adapted(carried, model, getattr(model, "img_size", None))
     recipe, origin = recipe or getattr(model, "recipe", None), origin or getattr(model, "origin", None)
     return Checkpoint(
         task=task or str(getattr(model, "task", CLASSIFICATION)),
-        architecture=pretrained_cfg["architecture"],
+        architecture=model.architecture,
         num_classes=model.num_classes,
         model_args=_model_args(model),
         label_names=list(label_names) if label_names else None,
@@ -185,7 +185,7 @@ def _model_args(model: Any) -> dict[str, Any]:
     """
     if not isinstance(model, Backbone):
         return dict(model._model_args)
-    published = catalog.ARCHITECTURES[model.pretrained_cfg["architecture"]].config
+    published = catalog.ARCHITECTURES[model.architecture].config
     pairs = ((field.name, getattr(model.config, field.name)) for field in fields(published))
     args = {name: value for name, value in pairs if value != getattr(published, name)}
     args |= {"in_chans": model.in_chans, "global_pool": model.global_pool}
@@ -253,7 +253,8 @@ def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor], *, name:
         raise CheckpointError(f"{name}: {architecture} cannot be built as the file says: {error}.") from error
     if isinstance(label_names, dict):  # timm also writes {"0": name, ...}
         label_names = [label_names[str(index)] for index in range(num_classes)]
-    if label_names is not None and [type(label) for label in label_names] != [str] * num_classes:
+    is_list = isinstance(label_names, list) and [type(label) for label in label_names] == [str] * num_classes
+    if label_names is not None and not is_list:
         raise ValueError(f"label_names are not {num_classes} names")
     if max(preprocess.image_size) > arguments.MAX_PIXELS:
         raise ValueError(f"input_size {preprocess.image_size} is beyond {arguments.MAX_PIXELS} pixels")

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 from hybridvit.errors import CheckpointError, ConfigError
-from hybridvit.models import catalog
+from hybridvit.models import arguments, catalog
 from hybridvit.models.catalog import ARCHITECTURES
 from hybridvit.models.cmt import stage_grids
 from hybridvit.models.configs import CMTConfig
 from hybridvit.weights import mapping
+from hybridvit.weights.containers import StandIn
 from hybridvit.weights.mapping import Shapes, Source
 from hybridvit.weights.tables import SOURCES
 
 RAW_NAMES = ("state_dict", "model", "model_state_dict", "module", "net", "network", "params", "weights")
 EMA_NAMES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict", "ema_model")
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+MAX_PREFIXES, MAX_TENSORS = 8, 20_000
 MAX_STAGES, MAX_BLOCKS = 4, 64
 SURE = 0.9  # share of a file's names that one source must know before its other tensors count as that source's errors
 
@@ -74,25 +76,28 @@ def _tensors_of(value: Any) -> State:
 def _describe(value: Any) -> str:
     if value is None:
         return "None"
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | float) or (isinstance(value, int) and value.bit_length() < 100):
         return f"{type(value).__name__} {str(value)[:40]}"
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, argparse.Namespace):
         return f"options, {len(vars(value))} of them"
+    if isinstance(value, StandIn):
+        return f"a {value.asked}, left unbuilt"
     return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
 
 
 def strip_prefixes(state: State) -> tuple[str, State]:
     """Take off what wrappers put before every name (DataParallel, torch.compile, a detector's backbone)."""
     removed = ""
-    while True:
+    for _ in range(MAX_PREFIXES):
         names = [key for key in state if not mapping.is_leftover(key)]
         prefix = next((p for p in PREFIXES if names and all(key.startswith(p) for key in names)), None)
         if prefix is None:
-            return removed, state
+            break
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
         removed += prefix
+    return removed, state
 
 
 # ---- what it is -------------------------------------------------------------------------------------------------------------
@@ -149,8 +154,10 @@ def identify(
 
     Raises: CheckpointError, without the file's name.
     """
-    if not state:
-        raise CheckpointError("holds no weights")
+    if not 0 < len(state) <= MAX_TENSORS:
+        raise CheckpointError(
+            f"holds {len(state):,} tensors, more than any model here" if state else "holds no weights"
+        )
     prefix, state = strip_prefixes(state)
     source = detect(list(state))
     dialect = source.dialect(list(state))
@@ -182,6 +189,7 @@ def identify(
         model_args["img_size"] = native or ARCHITECTURES[name].preprocess.image_size
     num_classes = head[0] if head else 0
     try:
+        model_args = arguments.checked(name, num_classes, model_args)
         with torch.device("meta"):
             model = catalog.create(name, num_classes=num_classes, **model_args)
     except (ConfigError, RuntimeError) as error:

@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 
 from hybridvit.errors import CheckpointError
 from hybridvit.weights.containers import keras_hdf5, mindspore, pickles, torch_files
-from hybridvit.weights.containers.pickles import DamagedError, RefusedError
+from hybridvit.weights.containers.pickles import DamagedError, RefusedError, StandIn
 
 FORMATS = ("torch", "paddle", "safetensors", "keras", "mindspore")
 MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
+MAX_SAFETENSORS = 100_000
+"""Tensors in one file."""
 
 # What people hand over instead of weights, by its first bytes.
 _NOT_WEIGHTS = {
@@ -141,14 +143,20 @@ def _read(path: Path, kind: str) -> Contents:
     else:
         tree, metadata = _read_safetensors(path)
     if not isinstance(tree, dict):
-        raise DamagedError(f"holds a {type(tree).__name__}, not a dictionary of tensors")
+        what = f"whole pickled {tree.asked}" if isinstance(tree, StandIn) else type(tree).__name__
+        raise DamagedError(
+            f"holds a {what}, not a dictionary of tensors. Have its author save those: torch.save(model.state_dict(), ...)"
+        )
     return Contents(path, kind.removesuffix("-legacy"), tree, metadata)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            keys = file.keys()
+            if len(keys) > MAX_SAFETENSORS:
+                raise DamagedError(f"holds {len(keys):,} tensors, more than any model")
+            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
     except SafetensorError as error:
         raise DamagedError(f"is a truncated or damaged safetensors file ({error})") from error
 

@@ -4,6 +4,7 @@ Only what Keras writes is followed: hard links to plain, uncompressed arrays of 
 files, arrays stored elsewhere and arrays that unpack to more than the file holds are refused.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from hybridvit.weights.containers.pickles import DamagedError
 if TYPE_CHECKING:
     import h5py
 
-MAX_NAMES = 100_000
+MAX_NAMES = 20_000
+"""Of layers and arrays in one file."""
+MAX_DEPTH = 16
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -32,10 +35,13 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             if "layer_names" not in file.attrs and "layer_names0" not in file.attrs and "model_weights" in file:
                 root = _follow(file, "model_weights", h5py.Group)
             tensors: dict[str, torch.Tensor] = {}
-            left = path.stat().st_size
-            for layer in _names(root, "layer_names"):
+            size = left = path.stat().st_size
+            names = itertools.count()
+            for layer in _names(root, "layer_names", size):
                 group = _follow(root, layer, h5py.Group)
-                for name in _names(group, "weight_names"):
+                for name in _names(group, "weight_names", size):
+                    if next(names) >= MAX_NAMES or f"{layer}/{name}" in tensors:
+                        raise DamagedError(f"names {name!r} twice, or more than {MAX_NAMES:,} arrays")
                     dataset = _follow(group, name, h5py.Dataset)
                     left -= dataset.nbytes
                     tensors[f"{layer}/{name}"] = _tensor(dataset, left)
@@ -56,7 +62,7 @@ def _h5py() -> Any:
     return h5py
 
 
-def _names(group: "h5py.Group", attribute: str) -> Iterator[str]:
+def _names(group: "h5py.Group", attribute: str, size: int) -> Iterator[str]:
     """Keras splits a long list into layer_names0, layer_names1, ..."""
     chunks = [attribute] if attribute in group.attrs else []
     while not chunks or chunks[0] != attribute:
@@ -65,16 +71,18 @@ def _names(group: "h5py.Group", attribute: str) -> Iterator[str]:
             break
         chunks.append(name)
     for chunk in chunks:
-        names = group.attrs[chunk]
-        if getattr(names, "ndim", 0) != 1 or len(names) > MAX_NAMES:
+        stored = group.attrs.get_id(chunk)
+        if len(stored.shape) != 1 or stored.shape[0] > MAX_NAMES or stored.get_storage_size() > size:
             raise DamagedError(f"has a damaged attribute {chunk}")
-        yield from (name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names)
+        yield from (name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in group.attrs[chunk])
 
 
 def _follow(group: "h5py.Group", path: str, kind: type) -> Any:
     """Walk hard links only."""
     h5py = _h5py()
     item: Any = group
+    if path.count("/") > MAX_DEPTH:
+        raise DamagedError("names an array deeper than any writer of weights does")
     for part in path.split("/"):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
         if link is None:
@@ -92,7 +100,7 @@ def _tensor(dataset: "h5py.Dataset", left: int) -> torch.Tensor:
         raise DamagedError(f"keeps {dataset.name!r} in another file; weights must lie in the file itself")
     if dataset.dtype.kind not in "fiub":
         raise DamagedError(f"holds {dataset.name!r} of type {dataset.dtype}, which is not a number")
-    if left < 0 or dataset.id.get_storage_size() < dataset.nbytes:
+    if left < 0 or dataset.id.get_storage_size() < dataset.nbytes or dataset.id.get_create_plist().get_nfilters():
         raise DamagedError(f"claims more numbers at {dataset.name!r} than it holds: cut short, compressed or altered")
     return torch.from_numpy(dataset[()].astype(dataset.dtype.newbyteorder("="), copy=False).reshape(dataset.shape))
 

@@ -7,6 +7,7 @@
 Source: mindspore-ai/mindspore, mindspore/ccsrc/utils/checkpoint.proto; large tensors come as several values of one tag.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
@@ -23,6 +24,8 @@ _DTYPES = {
 _CRC_MARK, _CRC_BYTES = b"crc_num", 17  # MindSpore appends these when asked for a checksum
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 MAX_DIMS = 32
+MAX_FIELDS = 1_000_000
+"""In one file: a tensor has six."""
 
 
 def read(file: BinaryIO) -> dict[str, torch.Tensor]:
@@ -35,13 +38,14 @@ def read(file: BinaryIO) -> dict[str, torch.Tensor]:
         data = data[:-_CRC_BYTES]
     parts: dict[str, list[torch.Tensor]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for number, value in _fields(data):
+    left = itertools.count(MAX_FIELDS, -1)
+    for number, value in _fields(data, left):
         if number != 1:
             raise DamagedError(f"is not a MindSpore checkpoint: unknown field {number}")
-        message = dict(_fields(_bytes(value)))
+        message = dict(_fields(_bytes(value), left))
         if message.keys() != {1, 2}:
             raise DamagedError("is not a MindSpore checkpoint: a value without name or tensor")
-        tag, (shape, part) = _text(message[1]), _tensor(_bytes(message[2]))
+        tag, (shape, part) = _text(message[1]), _tensor(_bytes(message[2]), left)
         if part is not None:
             parts.setdefault(tag, []).append(part)
             shapes[tag] = shape
@@ -54,10 +58,10 @@ def read(file: BinaryIO) -> dict[str, torch.Tensor]:
     return {tag: tensor.reshape(shapes[tag]) for tag, tensor in tensors.items()}
 
 
-def _tensor(message: memoryview) -> tuple[tuple[int, ...], torch.Tensor | None]:
+def _tensor(message: memoryview, left: Iterator[int]) -> tuple[tuple[int, ...], torch.Tensor | None]:
     dims: list[int] = []
     kind, content = "", memoryview(b"")
-    for number, value in _fields(message):
+    for number, value in _fields(message, left):
         if number == 1:
             dims += [value] if isinstance(value, int) else _varints(value)
         elif number == 2:
@@ -77,10 +81,12 @@ def _tensor(message: memoryview) -> tuple[tuple[int, ...], torch.Tensor | None]:
     return shape, torch.frombuffer(bytearray(content), dtype=dtype)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) of one message; numbers as int, everything else as bytes."""
+def _fields(data: memoryview, left: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, value) of one message; numbers as int, everything else as bytes. left: counts down to the last."""
     place = 0
     while place < len(data):
+        if next(left) <= 0:
+            raise DamagedError(f"is no MindSpore checkpoint of a model: it has more than {MAX_FIELDS:,} fields")
         key, place = _varint(data, place)
         wire = key & 7
         if wire == _VARINT:

@@ -1,30 +1,36 @@
 """Run a pickle without letting it run anything: an interpreter that builds plain data and nothing else.
 
-A pickle is a small program. This machine knows its opcodes, looks every name up in a fixed table and refuses the file,
-with the name it asked for, when the table lacks it. What stands in the table is inert: numpy's array becomes a record that
-is checked before any bytes are looked at. Lengths are compared with what is left of the file before anything is allocated,
-and dictionary keys must be scalars, so that a few hundred bytes cannot cost gigabytes or minutes.
+A pickle is a small program. This machine knows its opcodes and looks every name up in a fixed table of our own functions.
+What the table lacks is never imported: the standard library's programs and torch's are refused with their name, as no weights
+need them; anything else (a trainer's options, a path, a random state) becomes a StandIn, which holds what it was called with
+and does nothing. Lengths are compared with what is left of the file before anything is allocated, only scalars are hashed,
+and the number of operations is bounded, so that a few hundred bytes cannot cost gigabytes or minutes.
 
-Two kinds of files come here: Paddle's (.pdparams, .pdema, .pdopt), which are nothing but a pickle, and PyTorch's, whose
-program is run here first, with storages that count bytes instead of holding them, and only then by
-torch.load(weights_only=True).
+Two kinds of files come here: Paddle's (.pdparams, .pdema, .pdopt), which are nothing but a pickle, and PyTorch's.
 """
 
+import argparse
 import math
 import pickle
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
 
 from hybridvit.errors import CheckpointError
-from hybridvit.kernels.private import PythonUnpickler
+
+MAX_OPERATIONS = 2_000_000
+MAX_DEPTH = 1000
+"""Of open lists, dictionaries and tuples."""
+MAX_DIMS = 32
 
 
 class RefusedError(CheckpointError):
-    """A pickle asked for a name outside its table. `asked` is that name."""
+    """A pickle asked for a name that it may not have. `asked` is that name."""
 
     def __init__(self, asked: str) -> None:
         super().__init__(asked)
@@ -32,81 +38,168 @@ class RefusedError(CheckpointError):
 
 
 class DamagedError(CheckpointError):
-    """A pickle that no program of its kind writes: cut short, altered, or built to do harm."""
+    """A file that no program of its kind writes: cut short, altered, or built to do harm."""
 
 
-class Record:
-    """Stands for an object that is not built: what it was called with, and what it was filled with."""
+# ---- what is built ----------------------------------------------------------------------------------------------------------
 
-    def __init__(self, *args: Any) -> None:
-        self.args = args
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Name:
+    """A name that a pickle asked for, and what is done where the pickle calls it."""
+
+    asked: str
+    call: Callable[..., Any]
+
+
+class StandIn:
+    """An object that is not built: what it was called with, and what it was filled with."""
+
+    __slots__ = ("args", "asked", "items", "members", "state")
+
+    def __init__(self, asked: str, args: tuple[Any, ...] = ()) -> None:
+        self.asked, self.args = asked, args
         self.state: Any = None
+        self.items: dict[Any, Any] = {}
+        self.members: list[Any] = []
 
     def restore(self, state: Any) -> None:
         self.state = state
 
 
-class Namespace(Record):
+class Options(argparse.Namespace):
     """argparse.Namespace, as data."""
 
+    def restore(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update((key, value) for key, value in state.items() if isinstance(key, str))
 
-class Dtype(Record):
-    """numpy.dtype: numbers only. `dtype` is the real one."""
 
-    def __init__(self, code: Any, *_: Any) -> None:
-        super().__init__(code)
-        if code not in _NUMPY_CODES:
-            raise DamagedError(f"holds an array of type {code!r}, which is not a number")
-        self.dtype = np.dtype(code)
+class Dtype:
+    """numpy.dtype. `dtype` is the real one where it is of numbers: arrays of anything else stay unread."""
+
+    def __init__(self, code: Any = None, *_: Any) -> None:
+        self.dtype = np.dtype(code) if code in _NUMPY_CODES else None
 
     def restore(self, state: Any) -> None:
         """numpy's (version, byte order, ...)."""
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         if order not in ("<", ">", "|", "="):
             raise DamagedError("holds a damaged numpy.dtype")
-        self.dtype = self.dtype.newbyteorder(order)
+        self.dtype = self.dtype and self.dtype.newbyteorder(order)
 
 
-class Array(Record):
+class Array:
     """numpy.ndarray, filled in two steps as numpy's own __reduce__ writes it. `tensor` shares the pickle's bytes."""
 
-    tensor: torch.Tensor
+    tensor: torch.Tensor | None = None
 
     def restore(self, state: Any) -> None:
         """numpy's (version, shape, dtype, is_fortran, bytes)."""
         try:
             _, shape, dtype, is_fortran, raw = state
-            count = math.prod(shape)
-            fits = isinstance(dtype, Dtype) and all(isinstance(n, int) and n >= 0 for n in shape)
-            fits = fits and isinstance(raw, bytearray) and count * dtype.dtype.itemsize == len(raw)
-        except (TypeError, ValueError, OverflowError):
+            if isinstance(dtype, Dtype) and dtype.dtype is None:
+                return
+            fits = isinstance(dtype, Dtype) and isinstance(raw, bytearray)
+            fits = fits and num_elements(shape) * dtype.dtype.itemsize == len(raw)
+        except (TypeError, ValueError):
             fits = False
         if not fits:
             raise DamagedError("holds an array whose shape, type and bytes contradict each other")
-        array = np.frombuffer(raw, dtype.dtype) if count else np.empty(0, dtype.dtype)
+        array = np.frombuffer(raw, dtype.dtype) if raw else np.empty(0, dtype.dtype)
         array = array.astype(dtype.dtype.newbyteorder("="), copy=False)
         self.tensor = torch.from_numpy(array.reshape(shape, order="F" if is_fortran else "C"))
+
+
+def num_elements(shape: Any) -> int:
+    """The product of a shape that may be no shape. Raises: DamagedError."""
+    if not isinstance(shape, tuple | list) or len(shape) > MAX_DIMS or not all(is_count(n) for n in shape):
+        raise DamagedError("holds an array of impossible shape")
+    return math.prod(shape)
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 62
 
 
 _NUMPY_CODES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "b1")
 
 
-def _reconstruct(*_: Any) -> Array:
-    return Array()
+def _encode(text: Any, encoding: Any = None, *_: Any) -> bytearray:
+    """Bytes, as protocols before 3 spell them."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise DamagedError("spells bytes in an unknown way")
+    return bytearray(text, "latin-1")
 
 
-# What Paddle's pickles need, and nothing else. numpy 2 spells its own modules with an underscore.
-PADDLE_NAMES: Mapping[str, Callable[..., Any]] = {
+def _pairs(target: dict[Any, Any], pairs: Any = ()) -> dict[Any, Any]:
+    pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
+    if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+        raise DamagedError("builds a dictionary of something else than pairs")
+    put(target, [item for pair in pairs for item in pair])
+    return target
+
+
+def put(target: dict[Any, Any], items: list[Any]) -> None:
+    """Keys and values by turns. Only scalars as keys: hashing a deep tuple that shares its parts takes exponential time."""
+    target.update(zip(scalars(items[::2]), items[1::2], strict=True))
+
+
+def scalars(items: Iterable[Any]) -> list[Any]:
+    items = list(items)
+    if not all(
+        isinstance(item, str | float | None) or (isinstance(item, int) and abs(item) < 1 << 64) for item in items
+    ):
+        raise DamagedError("hashes something that is neither text nor a number")
+    return items
+
+
+def _reconstruct(kind: Any, *_: Any) -> Any:
+    """An object of protocols before 2, which is filled afterwards."""
+    if not isinstance(kind, Name):
+        raise DamagedError("builds an object of no class")
+    return kind.call()
+
+
+NAMES: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": Array,
     "numpy.dtype": Dtype,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy._core.multiarray._reconstruct": _reconstruct,
-    "collections.OrderedDict": OrderedDict,
-    "builtins.tuple": tuple,
-    "builtins.list": list,
-    "builtins.dict": dict,
-    "builtins.set": set,
+    # numpy 2 spells its own modules with an underscore.
+    **dict.fromkeys(("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"), lambda *_: Array()),
+    "collections.OrderedDict": lambda *args: _pairs(OrderedDict(), *args),
+    "collections.defaultdict": lambda factory=None, *args: _pairs({}, *args),
+    "builtins.dict": lambda *args: _pairs({}, *args),
+    "builtins.tuple": lambda items=(): tuple(items) if isinstance(items, list | tuple) else (),
+    "builtins.list": lambda items=(): list(items) if isinstance(items, list | tuple) else [],
+    "builtins.set": lambda items=(): set(scalars(items)),
+    "builtins.frozenset": lambda items=(): frozenset(scalars(items)),
+    "_codecs.encode": _encode,
+    "argparse.Namespace": Options,
+    "copyreg._reconstructor": _reconstruct,
 }
+"""Every function that a pickle can call. They are ours, and copy at most what they are given."""
+_PLAIN_BUILTINS = ("bool", "bytearray", "bytes", "complex", "float", "int", "object", "range", "slice", "str", "type")
+_PLAIN_MODULES = (
+    *("argparse", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "logging"),
+    *("pathlib", "pathlib._local", "random", "typing", "uuid"),
+)
+_PLAIN_NAMES = ("functools.partial", "re._compile", "types.SimpleNamespace")
+
+
+def find(asked: str, names: Mapping[str, Callable[..., Any]]) -> Name:
+    """What stands for a name. Raises: RefusedError for names that weights have no use for."""
+    if asked in names:
+        return Name(asked, names[asked])
+    module, _, name = asked.rpartition(".")
+    top = module.partition(".")[0]
+    is_data = module in _PLAIN_MODULES or asked in _PLAIN_NAMES or module.startswith("torch.optim.")
+    is_data = is_data or (module == "builtins" and name in _PLAIN_BUILTINS)
+    if not is_data and (top in sys.stdlib_module_names or top == "torch"):
+        raise RefusedError(asked)
+    return Name(asked, lambda *args: StandIn(asked, args))
+
+
+# ---- the machine ------------------------------------------------------------------------------------------------------------
 
 
 class _Bounded:
@@ -127,29 +220,69 @@ class _Bounded:
         return self.file.readline()
 
 
-class Machine(PythonUnpickler):
-    """The standard library's own interpreter, in Python, with the dangerous opcodes replaced."""
+class _Counted(dict[int, Any]):
+    """The opcodes, which may be looked up so many times."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(PythonUnpickler.dispatch)
+    left = MAX_OPERATIONS
 
-    def __init__(self, file: BinaryIO, size: int, names: Mapping[str, Any]) -> None:
-        self.file = _Bounded(file, size)
-        self.names = names
+    def __getitem__(self, opcode: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise DamagedError(f"is a pickle of more than {MAX_OPERATIONS:,} operations, more than any weights need")
+        return super().__getitem__(opcode)
+
+
+_StandardMachine: Any = pickle._Unpickler
+
+
+class Machine(_StandardMachine):
+    """The standard library's own interpreter, in Python, with every opcode replaced that calls, fills or hashes."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_StandardMachine.dispatch)
+
+    def __init__(self, file: BinaryIO, size: int, names: Mapping[str, Callable[..., Any]] = NAMES) -> None:
+        self.file, self.names = _Bounded(file, size), names
+        self.left = 4 * size + 1_000_000  # elements that calls may copy
         super().__init__(self.file, encoding="latin-1")
+        self.dispatch = _Counted(type(self).dispatch)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
-        asked = f"{module}.{name}".replace("__builtin__.", "builtins.")
-        if asked not in self.names:
-            raise RefusedError(asked)
-        return self.names[asked]
+        return find(
+            f"{module}.{name}".replace("__builtin__.", "builtins.", 1).replace("copy_reg.", "copyreg.", 1), self.names
+        )
+
+    def call(self, name: Any, args: Any) -> None:
+        if not isinstance(name, Name) or not isinstance(args, tuple):
+            raise DamagedError("calls something that has no name")
+        self.charge(1 + sum(len(arg) for arg in args if isinstance(arg, str | bytearray | list | tuple | dict)))
+        self.append(name.call(*args))
+
+    def charge(self, elements: int) -> None:
+        self.left -= elements
+        if self.left < 0:
+            raise DamagedError("copies its own data again and again, as no writer of weights does")
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.call(self.stack.pop(), args)
+
+    def load_newobj_ex(self) -> None:
+        self.stack.pop()  # keyword arguments
+        self.load_reduce()
 
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, StandIn | Options | Dtype | Array):
+            self.charge(sum(len(part) for part in state if isinstance(part, bytearray)) if type(state) is tuple else 1)
             target.restore(state)
         elif not isinstance(target, OrderedDict):  # PyTorch's state dicts carry versions as an attribute, unused here
             raise DamagedError(f"fills a {type(target).__name__} by force, as no writer of weights does")
+
+    def load_mark(self) -> None:
+        if len(self.metastack) > MAX_DEPTH:
+            raise DamagedError(f"is nested more than {MAX_DEPTH} deep, as no writer of weights does")
+        super().load_mark()
 
     def load_bytes(self, width: int) -> None:
         count = int.from_bytes(self.read(width), "little")
@@ -160,41 +293,90 @@ class Machine(PythonUnpickler):
             raise DamagedError("ends before its data does: the file is cut short or altered")
         self.append(buffer)
 
-    def load_setitems(self) -> None:
-        items = self.pop_mark()
-        self._put(self.stack[-1], items)
+    def load_text(self, width: int) -> None:
+        """Names of files may hold what is no text; nothing that is printed may."""
+        count = int.from_bytes(self.read(width), "little")
+        self.append(self.read(count).decode("utf-8", "backslashreplace"))
+
+    def load_unicode(self) -> None:
+        text = self.readline()[:-1].decode("raw-unicode-escape")
+        self.append(text.encode("utf-8", "backslashreplace").decode())
+
+    def fill(self, values: list[Any]) -> None:
+        target: Any = self.stack[-1]
+        if isinstance(target, StandIn):
+            target = target.members
+        if type(target) is set:
+            target.update(scalars(values))
+        elif type(target) is list:
+            target.extend(values)
+        else:
+            raise DamagedError(f"appends to a {type(target).__name__}")
+
+    def load_append(self) -> None:
+        self.fill([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        values = self.pop_mark()
+        self.fill(values)
 
     def load_setitem(self) -> None:
         value = self.stack.pop()
         key = self.stack.pop()
-        self._put(self.stack[-1], [key, value])
+        self.put([key, value])
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self.put(items)
+
+    def put(self, items: list[Any]) -> None:
+        target: Any = self.stack[-1]
+        if isinstance(target, StandIn):
+            target = target.items
+        if not isinstance(target, dict):
+            raise DamagedError(f"sets items of a {type(target).__name__}")
+        put(target, items)
 
     def load_dict(self) -> None:
-        target: dict[Any, Any] = {}
-        self._put(target, self.pop_mark())
-        self.append(target)
+        items = self.pop_mark()
+        self.append({})
+        self.put(items)
 
-    def _put(self, target: Any, items: list[Any]) -> None:
-        """Only scalars as keys: hashing a deep tuple that shares its parts takes exponential time."""
-        if not isinstance(target, dict) or not all(isinstance(key, str | int | float | None) for key in items[::2]):
-            raise DamagedError("has a dictionary with keys that are neither text nor numbers")
-        target.update(zip(items[::2], items[1::2], strict=True))
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()  # which makes append another method
+        self.append(frozenset(scalars(items)))
 
     def load_refused(self) -> None:
         raise DamagedError("uses pickle opcodes that no writer of weights uses")
 
-    dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.SHORT_BINBYTES[0]] = lambda self: self.load_bytes(1)
-    dispatch[pickle.BINBYTES[0]] = lambda self: self.load_bytes(4)
-    dispatch[pickle.BINBYTES8[0]] = lambda self: self.load_bytes(8)
-    dispatch[pickle.SETITEM[0]] = load_setitem
-    dispatch[pickle.SETITEMS[0]] = load_setitems
-    dispatch[pickle.DICT[0]] = load_dict
-    for _opcode in (
-        *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.FROZENSET, pickle.ADDITEMS),
-        *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
-    ):
-        dispatch[_opcode[0]] = load_refused
+
+Machine.dispatch |= {
+    opcode[0]: function
+    for function, opcodes in {
+        Machine.load_reduce: (pickle.REDUCE, pickle.NEWOBJ),
+        Machine.load_newobj_ex: (pickle.NEWOBJ_EX,),
+        Machine.load_build: (pickle.BUILD,),
+        Machine.load_mark: (pickle.MARK,),
+        Machine.load_unicode: (pickle.UNICODE,),
+        Machine.load_append: (pickle.APPEND,),
+        Machine.load_appends: (pickle.APPENDS, pickle.ADDITEMS),
+        Machine.load_setitem: (pickle.SETITEM,),
+        Machine.load_setitems: (pickle.SETITEMS,),
+        Machine.load_dict: (pickle.DICT,),
+        Machine.load_frozenset: (pickle.FROZENSET,),
+        (lambda self: self.load_bytes(1)): (pickle.SHORT_BINBYTES,),
+        (lambda self: self.load_bytes(4)): (pickle.BINBYTES,),
+        (lambda self: self.load_bytes(8)): (pickle.BINBYTES8, pickle.BYTEARRAY8),
+        (lambda self: self.load_text(1)): (pickle.SHORT_BINUNICODE,),
+        (lambda self: self.load_text(4)): (pickle.BINUNICODE,),
+        (lambda self: self.load_text(8)): (pickle.BINUNICODE8,),
+        Machine.load_refused: (
+            *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ),
+            *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+        ),
+    }.items()
+    for opcode in opcodes
+}
 
 
 def run(machine: Machine) -> Any:
@@ -207,22 +389,26 @@ def run(machine: Machine) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # an altered program fails in as many ways as there are opcodes
-        raise DamagedError(f"is a damaged pickle ({type(error).__name__}: {error})") from error
+        reason = str(error)[:100]
+        raise DamagedError(f"is a damaged pickle ({type(error).__name__}: {reason})") from error
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Tensors for arrays, dictionaries for what was filled like one; Paddle's nested (name, array) lose the name."""
+    if isinstance(value, Array):
+        return value.tensor
+    if isinstance(value, StandIn) and value.items:
+        value = value.items
+    if isinstance(value, dict) and depth < 3:
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Array):
+        return plain(value[1])
+    return value
 
 
 def read_paddle(file: BinaryIO, size: int) -> Any:
-    """What paddle.save wrote, with tensors for arrays. Nested values, which Paddle writes as (name, array), lose the name."""
-    return _plain(run(Machine(file, size, PADDLE_NAMES)))
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, Array):
-        return getattr(value, "tensor", None)
-    if isinstance(value, dict) and depth < 3:
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Array):
-        return _plain(value[1])
-    return value
+    """What paddle.save wrote, with tensors for arrays."""
+    return plain(run(Machine(file, size)))
 
 
 def write_paddle(tensors: Mapping[str, torch.Tensor], file: BinaryIO) -> None:

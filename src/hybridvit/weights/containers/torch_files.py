@@ -1,140 +1,156 @@
 """PyTorch's .pth, .pt, .bin, .tar: a zip of a pickle and raw storages, or (before 1.6) pickles followed by raw storages.
 
-Opened by torch.load(weights_only=True) with an allow-list of exactly what the known sources need, after the pickle was tried
-out on inert stand-ins: that shows the name of whatever else it asks for, and that no tensor claims more than the file has.
+The pickle runs on our own machine (pickles.py), which makes tensors that are views of the storages and nothing else; no
+tensor claims more than its storage holds, and no storage more than the file has.
 """
 
-import argparse
 import io
-import math
-import re
+import mmap
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hybridvit.errors import CheckpointError
-from hybridvit.weights.containers.pickles import DamagedError, Machine, Namespace, Record, RefusedError, run
+from hybridvit.weights.containers.pickles import (
+    NAMES,
+    DamagedError,
+    Machine,
+    Name,
+    StandIn,
+    is_count,
+    num_elements,
+    plain,
+    run,
+)
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 MAX_PROGRAM_BYTES = 256 << 20
 
 _DTYPES = {
-    **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2},
-    **{"Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1},
+    **{"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16},
+    **{"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8},
+    "Bool": torch.bool,
 }
+_STORAGES = {f"torch.{name}Storage": dtype for name, dtype in _DTYPES.items()}
 
 
-class _Storage(Record):
-    """A storage's type; called with nothing, as the pickle only ever names it."""
-
-
-class _Tensor(Record):
-    """A tensor that was checked against its storage."""
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, *_: Any) -> _Tensor:
-    available = storage.count if isinstance(storage, _Counted) else -1
-    if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape)) or offset + math.prod(shape) > available:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
+    if not isinstance(storage, Tensor) or not isinstance(stride, tuple | list) or not isinstance(shape, tuple | list):
+        raise DamagedError("has a tensor without a storage")
+    count = num_elements(shape)
+    if len(stride) != len(shape) or not is_count(offset) or not all(map(is_count, stride)):
+        raise DamagedError("has a tensor of impossible shape")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if count else offset - 1
+    if offset + count > len(storage) or last >= len(storage):
         raise DamagedError("has a tensor that claims more elements than its storage holds")
-    return _Tensor()
+    return storage.as_strided(shape, stride, offset)
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-class _Counted:
-    """A storage of so many elements."""
+def _rebuild_subclass(rebuild: Any, kind: Any, args: Any, *_: Any) -> Any:
+    """A tensor with attributes of its own, which are left out."""
+    if (
+        not isinstance(rebuild, Name)
+        or not rebuild.asked.startswith("torch._utils._rebuild_")
+        or type(args) is not tuple
+    ):
+        raise DamagedError("has a tensor of no known kind")
+    return rebuild.call(*args)
 
-    def __init__(self, count: int) -> None:
-        self.count = count
 
-
-# Exactly what the known sources need: tensors, plain containers, argparse's options, and the numpy scalars of optimizers
-# and metrics.
-_NAMES: Mapping[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
+# Beyond what every pickle may have: exactly what tensors need, and the types that optimizers and options name.
+_NAMES: Mapping[str, Callable[..., Any]] = {
+    **NAMES,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
     **{
-        f"torch.{name}Storage": type(f"{name}Storage", (_Storage,), {"itemsize": size})
-        for name, size in _DTYPES.items()
+        name: lambda *args, name=name: StandIn(name, args)
+        for name in ("torch.Size", "torch.device", *_STORAGES, *map(str, _DTYPES.values()))
     },
-    "torch.Size": Record,
-    "torch.device": Record,
-    "_codecs.encode": Record,
-    "argparse.Namespace": Namespace,
-    "numpy.dtype": Record,
-    "numpy.core.multiarray.scalar": Record,
-    "numpy._core.multiarray.scalar": Record,
 }
 
 
-class InertNamespace(argparse.Namespace):
-    """Options as data: what torch.load fills in place of argparse.Namespace."""
+class _TorchMachine(Machine):
+    """Makes tensors of storages, which it asks for by key.
 
+    storage: (key, type, number of elements) -> a flat tensor. limit: bytes that all storages may have.
+    """
 
-class InertScalar:
-    """A numpy scalar that nobody looks at."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-_SAFE_GLOBALS: list[Any] = [
-    (InertNamespace, "argparse.Namespace"),
-    *((InertScalar, f"numpy.{name}") for name in ("dtype", "core.multiarray.scalar", "_core.multiarray.scalar")),
-]
-
-
-class _Trial(Machine):
-    """Runs torch's pickle on stand-ins and counts the bytes of its storages."""
-
-    def __init__(self, program: Any, size: int, sizes: Mapping[str, int] | None, limit: int) -> None:
+    def __init__(self, program: Any, size: int, storage: Callable[[str, torch.dtype, int], Tensor], limit: int) -> None:
         super().__init__(program, size, _NAMES)
-        self.sizes, self.left = sizes, limit
-        self.seen: dict[str, _Counted] = {}
+        self.storage, self.room = storage, limit
+        self.seen: dict[str, Tensor] = {}
 
     def persistent_load(self, pid: Any) -> Any:
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], type):
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Name):
             raise DamagedError("refers to something other than a tensor's storage")
-        _, kind, key, _, count = pid[:5]
-        itemsize = getattr(kind, "itemsize", None)
-        if itemsize is None or not isinstance(key, str) or not isinstance(count, int) or count < 0:
+        _, kind, key, _, count, *view = pid
+        dtype = _STORAGES.get(kind.asked)
+        if dtype is None or not isinstance(key, str) or not is_count(count):
             raise DamagedError("has a damaged reference to a storage")
         if key not in self.seen:
-            nbytes = count * itemsize
-            self.left -= nbytes
-            if self.left < 0 or (self.sizes is not None and self.sizes.get(key, -1) < nbytes):
+            self.room -= count * dtype.itemsize
+            if self.room < 0:
                 raise DamagedError("has tensors that claim more bytes than the file holds: it is cut short or altered")
-            self.seen[key] = _Counted(count)
+            self.seen[key] = self.storage(key, dtype, count)
+        if self.seen[key].dtype != dtype:
+            raise DamagedError("has one storage of two types")
+        if view and view[0] is not None:  # of files before 0.4: (key, offset, size)
+            _, offset, size = view[0]
+            if not is_count(offset) or not is_count(size) or offset + size > len(self.seen[key]):
+                raise DamagedError("has a view that claims more elements than its storage holds")
+            return self.seen[key][offset : offset + size]
         return self.seen[key]
+
+
+# ---- since 1.6 --------------------------------------------------------------------------------------------------------------
 
 
 def read_zip(path: Path) -> Any:
     """The object torch.save wrote, its tensors mapped from the file rather than copied."""
+    size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             entries = {entry.filename: entry for entry in archive.infolist()}
-            _check_archive(entries, path.stat().st_size)
+            _check_archive(entries, size)
             program_name = next((name for name in entries if name.rpartition("/")[2] == "data.pkl"), None)
             if program_name is None or any(name.endswith("constants.pkl") for name in entries):
                 raise DamagedError(_other_archive(entries))
             if entries[program_name].file_size > MAX_PROGRAM_BYTES:
                 raise DamagedError(f"has a pickle of more than {MAX_PROGRAM_BYTES >> 20} MiB beside its tensors")
             program = archive.read(program_name)
+            folder = program_name.removesuffix("data.pkl")
+            is_big = f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") == b"big"
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DamagedError(f"is a truncated or damaged PyTorch (zip) file ({error})") from error
-    folder = program_name.removesuffix("data.pkl") + "data/"
-    sizes = {name.removeprefix(folder): entry.file_size for name, entry in entries.items() if name.startswith(folder)}
-    run(_Trial(io.BytesIO(program), len(program), sizes, path.stat().st_size))
-    return _load(path, mmap=True)
+
+    def storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
+        entry = entries.get(f"{folder}data/{key}")
+        if entry is None or entry.file_size < count * dtype.itemsize:
+            raise DamagedError("has tensors that claim more bytes than the file holds: it is cut short or altered")
+        # A local header has 30 bytes, whose last four are the lengths of the name and the field behind it.
+        lengths = mapped[entry.header_offset + 26 : entry.header_offset + 30]
+        start = entry.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        if start + count * dtype.itemsize > size:
+            raise DamagedError("ends before its data does: the file is cut short or altered")
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=start)
+        return flat.view(torch.uint8).unflatten(0, (count, -1)).flip(1).flatten().view(dtype) if is_big else flat
+
+    return plain(run(_TorchMachine(io.BytesIO(program), len(program), storage, size)))
 
 
 def _check_archive(entries: Mapping[str, zipfile.ZipInfo], size: int) -> None:
@@ -157,29 +173,36 @@ def _other_archive(entries: Mapping[str, Any]) -> str:
     return "is a zip archive, but not one that torch.save wrote"
 
 
+# ---- before -----------------------------------------------------------------------------------------------------------------
+
+
 def read_legacy(path: Path) -> Any:
-    """The object an older torch.save wrote, without zip."""
+    """The object an older torch.save wrote, without zip: pickles, then each storage's number of elements and its bytes."""
     size = path.stat().st_size
+
+    def none(key: str, dtype: torch.dtype, count: int) -> Tensor:
+        raise DamagedError("has a tensor where none can be")
+
+    def empty(key: str, dtype: torch.dtype, count: int) -> Tensor:
+        return torch.empty(count, dtype=dtype)
+
     with path.open("rb") as file:
         for _ in range(3):  # magic number, protocol, byte order and sizes
-            run(_Trial(file, size, None, 0))
-        run(_Trial(file, size, None, size))
-    return _load(path, mmap=False)
+            run(_TorchMachine(file, size, none, 0))
+        machine = _TorchMachine(file, size, empty, size)
+        tree = plain(run(machine))
+        keys = run(_TorchMachine(file, size, none, 0))
+        if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(machine.seen):
+            raise DamagedError("is a truncated or damaged PyTorch file: its storages are not those its tensors need")
+        for key in keys:
+            flat = machine.seen[key]
+            count, raw = int.from_bytes(file.read(8), "little"), memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
+            if count != len(flat) or file.readinto(raw) != flat.nbytes:
+                raise DamagedError("is a truncated or damaged PyTorch file: it ends before its storages do")
+    return tree
 
 
-def _load(path: Path, *, mmap: bool) -> Any:
-    try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # torch.load raises whatever its parts raise
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked:
-            raise RefusedError(asked[1]) from error
-        reason = str(error).strip().partition("\n")[0]
-        raise DamagedError(f"is a truncated or damaged PyTorch file ({type(error).__name__}: {reason})") from error
-
-
-def write(tensors: Mapping[str, torch.Tensor], path: Path, layout: str | None) -> None:
+def write(tensors: Mapping[str, Tensor], path: Path, layout: str | None) -> None:
     """torch.save a state dict, flat or under the key that the source's own scripts look for."""
     state = OrderedDict(tensors)
     try:
