@@ -14,8 +14,7 @@ from hybridvit.cli.main import main
 from hybridvit.config import load_recipe
 from hybridvit.data.scene_masks import MaskScenes, write_mask_scenes
 from hybridvit.tasks import find_task
-from hybridvit.train.loop import fit
-from hybridvit.train.setup import prepare
+from hybridvit.train.loop import fit, prepare
 from hybridvit.train.state import list_states
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
