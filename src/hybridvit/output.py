@@ -7,9 +7,45 @@ on terminals, too.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header, as text in columns: of numbers only, aligned to the right. None is a dash."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+
+    @property
+    def cells(self) -> list[list[str]]:
+        return [["-" if value is None else str(value) for value in row] for row in self.rows]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers only."""
+        return [all(_is_number(row[k]) for row in self.cells) for k in range(len(self.header))]
+
+    def __str__(self) -> str:
+        lines = [list(self.header), *self.cells]
+        widths = [max(len(row[k]) for row in lines) for k in range(len(self.header))]
+        places = list(zip(widths, self.numeric, strict=True))
+        texts = (
+            "  ".join(
+                text.rjust(width) if right else text.ljust(width)
+                for text, (width, right) in zip(row, places, strict=True)
+            ).rstrip()
+            for row in lines
+        )
+        return "\n".join([*([self.title] if self.title else []), *texts])
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).replace(",", "").replace("-", "", 1).isdigit()
 
 
 def printable(text: str) -> str:

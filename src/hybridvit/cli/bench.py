@@ -50,21 +50,5 @@ def run(args: argparse.Namespace) -> int:
         what = {name: getattr(args, name) for name in ("batch_size", "train", "rounds")}
         print(to_json({**bench.machine(), **what, "timings": [timing.to_dict() for timing in timings]}))
         return 0
-    rows = [
-        [
-            timing.model,
-            timing.engine,
-            f"{timing.image_size[0]}",
-            f"{timing.gmacs:.2f}",
-            f"{timing.milliseconds:.1f}",
-            f"{timing.spread[0]:.1f} to {timing.spread[1]:.1f}",
-            f"{timing.ratio:.2f}",
-            f"{1000 * args.batch_size / timing.milliseconds:.1f}",
-            f"{100 * timing.peak_share:.0f}",
-            "" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
-        ]
-        for timing in timings
-    ]
-    header = ["model", "engine", "pixels", "GMACs", "ms", "middle half", "ratio", "pictures/s", "share %", "MiB"]
-    show(header, rows)
+    show(bench.table(timings, batch_size=args.batch_size))
     return 0

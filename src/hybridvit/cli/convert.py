@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hybridvit.cli.inspect import show_report
     from hybridvit.cli.progress import progress
+    from hybridvit.cli.table import show
     from hybridvit.errors import ConfigError
     from hybridvit.models.catalog import ARCHITECTURES
     from hybridvit.weights import convert
@@ -78,6 +78,6 @@ def run(args: argparse.Namespace) -> int:
             architecture=args.architecture,
             progress=advance,
         )
-    show_report(report)
+    show(*report.describe())
     print(f"Wrote {out}. Judge it: hybridvit eval {out} --data DIR")
     return 0

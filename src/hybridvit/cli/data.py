@@ -3,17 +3,12 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add
 from hybridvit.output import to_json
 
-if TYPE_CHECKING:
-    from hybridvit.data.check import DataReport
-
 HELP = """check: read every picture of DIR and say what is wrong: broken, duplicated (also between train and test),
 tiny and oddly labelled pictures, class balance, class order. Exit code 1: something would make results wrong."""
-MOST = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
+    from hybridvit.cli.table import show
     from hybridvit.data.check import check
     from hybridvit.data.opening import open_parts
 
@@ -37,36 +33,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json({"data": str(args.data), **report.to_dict()}))
     else:
-        _show(report)
+        show(*report.describe())
     if args.report:
         from hybridvit.render.page import save_page
         from hybridvit.report.data import data_page
 
         save_page(args.report, data_page(report, title=str(args.data)))
     return 1 if report.problems else 0
-
-
-def _show(report: "DataReport") -> None:
-    from hybridvit.cli.table import show
-
-    if report.sizes:
-        print(f"{report.size_words()}\n")
-    parts = list(report.counts)
-    for part in parts:
-        print(f"{part or 'whole'}: {report.files[part]['taken']} pictures of {report.files[part]['seen']} seen")
-    rows: list[list[object]] = [[name, *(report.counts[p][k] for p in parts)] for k, name in enumerate(report.classes)]
-    if len(rows) > 2 * MOST:
-        rows.sort(key=lambda row: row[1:])
-        rows = [*rows[:MOST], ["...", *(None for _ in parts)], *rows[-MOST:]]
-    show(["class", *(part or "pictures" for part in parts)], rows)
-    for title, lines in report.listings().items():
-        if lines:
-            print(f"\n{title} ({len(lines)}):", *lines[:MOST], sep="\n  ")
-            if len(lines) > MOST:
-                print(f"  ... {len(lines) - MOST} more (--json lists all)")
-    print()
-    for word, findings in (("PROBLEM", report.problems), ("notice", report.notices)):
-        for text in findings:
-            print(f"{word}: {text}")
-    if not report.problems:
-        print("No problem found.")

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add, refuse
-from hybridvit.output import to_json
+from hybridvit.output import Table, to_json
 
 if TYPE_CHECKING:
     from hybridvit.data.source import Counts
-    from hybridvit.evaluate.answers import Corruptions
     from hybridvit.evaluate.logits import Result
 
 HELP = """Evaluate CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg), with the preprocessing it was made
@@ -20,14 +19,8 @@ no figure."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(
-        parser,
-        "files",
-        metavar="CHECKPOINT|LOGITS",
-        type=Path,
-        nargs="+",
-        help="weights, several with --average; or .npz",
-    )
+    what = "weights, several with --average; or .npz"
+    add(parser, "files", metavar="CHECKPOINT|LOGITS", type=Path, nargs="+", help=what)
     add(parser, "--data", "--root", "--columns", "--val-split")
     how = "of several checkpoints: one mean model, or the mean probability"
     add(parser, "--average", choices=["weights", "answers"], help=how)
@@ -47,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return _score(args)
 
     from hybridvit.cli.progress import progress
+    from hybridvit.cli.table import show
     from hybridvit.evaluate.answers import evaluate_corruptions, evaluate_files
     from hybridvit.evaluate.imagenet import corruption_folders
     from hybridvit.runtime import pick_device
@@ -58,21 +52,16 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--average weights, or --average answers, goes with several checkpoints, and they with it.")
     how = {name: getattr(args, name) for name in ("average", "crops", "flip", "workers")}
     how |= {"batch_size": args.batch, "device": pick_device(args.device)}
+    data = {name: getattr(args, name) for name in ("data", "root", "columns", "val_split")}
     folders = corruption_folders(args.data)
     if folders:
         refuse(args, "--logits", "--report", "--real", because="this is ImageNet-C's tree of many sets of pictures")
         with progress("evaluating") as advance:
-            return _show_corruptions(evaluate_corruptions(args.files, folders, on_batch=advance, **how), args.json)
+            found = evaluate_corruptions(args.files, folders, on_batch=advance, **how)
+        print(to_json(found.to_dict())) if args.json else show(*found.describe())
+        return 1 if found.broken else 0
     with progress("evaluating") as advance:
-        judged = evaluate_files(
-            args.files,
-            args.data,
-            root=args.root,
-            columns=args.columns,
-            val_split=args.val_split,
-            on_batch=advance,
-            **how,
-        )
+        judged = evaluate_files(args.files, **data, on_batch=advance, **how)
     if judged.reordered and not args.json:
         print(f"The classes of {judged.data} come in another order than the model's; they are matched by name.")
     if args.logits:
@@ -107,7 +96,7 @@ def _judge(args: argparse.Namespace) -> int:
         return 1 if found.broken else 0
     print(f"{args.files[0]} on {found.data}\n{found.result}\n")
     rows = found.result.to_dict()["classes"]
-    show(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows])
+    show(Table(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows]))
     if found.broken:
         print(f"{len(found.broken)} pictures could not be read and are in no figure:", *found.broken[:10], sep="\n  ")
     return 1 if found.broken else 0
@@ -126,65 +115,19 @@ def _score(args: argparse.Namespace) -> int:
     return _show(ensemble(results, names) if len(results) > 1 else results[0], {"logits": ", ".join(names)}, args)
 
 
-def _show_corruptions(found: "Corruptions", as_json: bool) -> int:
-    from hybridvit.cli.table import show
-
-    if as_json:
-        print(to_json(found.to_dict()))
-        return 1 if found.broken else 0
-    rows = [[c.name, *(f"{error:.2f}" for error in c.errors), f"{c.relative:.2f}"] for c in found.corruptions]
-    show(["corruption", "1", "2", "3", "4", "5", "of AlexNet's"], rows, title="Top-1 errors in percent, by severity")
-    print(f"\nmean corruption error  {found.mce:.2f} %  over {len(rows)} corruptions")
-    if found.missing:
-        print(
-            f"Published figures are over all {len(rows) + len(found.missing)}; missing here: {', '.join(found.missing)}"
-        )
-    if found.broken:
-        print(f"{found.broken} pictures could not be read and are in no figure.")
-    return 1 if found.broken else 0
-
-
 def _show(result: "Result", about: dict[str, object], args: argparse.Namespace, counts: "Counts | None" = None) -> int:
     """Print all metrics, for people or for programs. Returns the exit code."""
     from hybridvit.cli.table import show
     from hybridvit.evaluate.imagenet import read_real, real_accuracy
+    from hybridvit.evaluate.words import describe
 
-    metrics = result.metrics
     real = real_accuracy(result, read_real(args.real)) if args.real else None
     about = {key: str(value) for key, value in about.items() if value is not None}
     if args.json:
-        everything = {**about, **metrics.to_dict(), "calibration_error": result.calibration_error}
+        everything = {**about, **result.metrics.to_dict(), "calibration_error": result.calibration_error}
         everything |= {"counts": counts.to_dict()} if counts else {}
         everything |= {"real": dataclasses.asdict(real)} if real else {}
         print(to_json({**everything, "broken": result.broken}))
-        return 1 if result.broken else 0
-    names = [c.name for c in metrics.classes]
-    figures: dict[str, object] = {
-        **about,
-        **({"found": counts} if counts else {}),
-        "pictures": metrics.images,
-        "top-1": f"{metrics.top1:.2f} %  ({metrics.correct} of {metrics.images})",
-        **({"top-5": f"{metrics.top5:.2f} %"} if metrics.top5 is not None else {}),
-        **({"ReaL": f"{real.top1:.2f} %  (of {real.images})"} if real else {}),
-        "loss": f"{metrics.loss:.4f}",
-        "ECE": f"{result.calibration_error:.2f} %",
-    }
-    width = max(map(len, figures))
-    print("\n".join(f"{name:{width}}  {value}" for name, value in figures.items()) + "\n")
-    percent = [[None if p is None else f"{p:.2f}" for p in (c.recall, c.precision)] for c in metrics.classes]
-    rows = [[c.name, c.images, *both] for c, both in zip(metrics.classes, percent, strict=True)]
-    show(["class", "pictures", "recall %", "precision %"], rows)
-    print()
-    if len(names) <= 20:
-        title = "Confusion matrix: a row is a true class, a column what the model said."
-        rows = [[name, *row] for name, row in zip(names, metrics.confusion, strict=True)]
-        show(["true \\ found", *names], rows, title=title)
     else:
-        pairs = [(n, i, j) for i, row in enumerate(metrics.confusion) for j, n in enumerate(row) if n and i != j]
-        pairs.sort(key=lambda pair: -pair[0])
-        title = f"The most frequent of {len(pairs)} confusions (the whole matrix: --json)."
-        show(["pictures", "true class", "found as"], [[n, names[i], names[j]] for n, i, j in pairs[:20]], title=title)
-    if result.broken:
-        print(f"\n{len(result.broken)} pictures could not be read and are in no figure:")
-        print("\n".join(f"  {path}" for path in result.broken))
+        show(*describe(result, about, real=real, counts=counts))
     return 1 if result.broken else 0

@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
         for line in lines:
             writer.writerow({k: f"{v:.6f}" if isinstance(v, float) else printable(str(v)) for k, v in line.items()})
     elif good:
-        width = max(len(row.words()) for row in good)
-        header = ["picture", *("first" if k == 0 else f"{k + 1}." for k in range(width))]
-        show(header, [[row.path, *row.words(), *[""] * (width - len(row.words()))] for row in good])
+        show(found.table())
     if not args.json:
         print(pictures.counts, file=sys.stderr)
     for row in found.broken:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from hybridvit.cli.options import add, refuse
-from hybridvit.output import to_json
+from hybridvit.output import Table, to_json
 
 HELP = """List the training recipes: their model, source, cost and status. `recipes import FILE.yaml` reads a recipe
 of microsoft/CvT or PaddleViT with its command-line overrides, writes it as ours, and lists what has no effect in the
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [(name, one.model.name, one.about.title, one.about.cost, one.about.status) for name, one in recipes.items()]
     if sys.stdout.isatty():
-        show(["recipe", "model", "what", "cost", "status"], rows)
+        show(Table(["recipe", "model", "what", "cost", "status"], rows))
     else:
         print(*("\t".join(row) for row in rows), sep="\n")
     return 0

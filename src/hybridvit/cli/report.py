@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridvit.cli.options import METHODS, add, refuse
-from hybridvit.output import to_json
+from hybridvit.output import Table, to_json
 
 HELP = """Judge CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg) and write one HTML file that needs no
 network: score, calibration, confusion, classes, telling pictures with maps, size and speed, origin. Without --data:
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from hybridvit.cli.table import show
     from hybridvit.render.page import save_page
     from hybridvit.report.history import differences, read_run
     from hybridvit.report.run import compare_page, comparison, unique_names
@@ -73,18 +74,11 @@ def _compare(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json({"runs": rows, "differences": dict(differing)}))
     else:
-        _show(rows, unique_names(runs), differing)
+        lines = [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        recipes = Table(["recipe", *unique_names(runs)], [[key, *values] for key, values in differing])
+        show(Table(list(rows[0]), lines), *(["", recipes] if differing else []))
     if args.out:
         save_page(args.out, compare_page(runs))
         if not args.json:
             print(f"\nThe curves are in {args.out}")
     return 0
-
-
-def _show(rows: list[dict[str, Any]], names: list[str], differing: list[tuple[str, list[Any]]]) -> None:
-    from hybridvit.cli.table import show
-
-    show(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows])
-    if differing:
-        print()
-        show(["recipe", *names], [[key, *values] for key, values in differing])

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.output import Table
 
 HELP = """Train a grid of recipes one row at a time and print its table. Calling it again goes on where it stopped:
 finished rows are skipped, an interrupted row is resumed. FILE is a name (digits, flyegle_sgd, flyegle_adamw) or a
@@ -40,11 +41,9 @@ def run(args: argparse.Namespace) -> int:
         return splits
 
     outcomes = list(run_sweep(sweep, open_data, out=out, device=device, overrides=args.set, console=Console()))
-    show(
-        ["row", "best top-1", "last top-1", "test loss", "epochs", "published", "note"],
-        [(o.row, o.top1, o.last_top1, o.test_loss, o.epochs, o.published, o.note) for o in outcomes],
-        title=f"{sweep.about.title}: {out / 'table.json'}",
-    )
+    header = ["row", "best top-1", "last top-1", "test loss", "epochs", "published", "note"]
+    rows = [(o.row, o.top1, o.last_top1, o.test_loss, o.epochs, o.published, o.note) for o in outcomes]
+    show(Table(header, rows, f"{sweep.about.title}: {out / 'table.json'}"))
     if len(outcomes) < len(sweep.rows):
         print(f"Stopped after {len(outcomes)} of {len(sweep.rows)} rows. The same command goes on.")
         return 130

@@ -21,6 +21,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from hybridvit.output import Table
 from hybridvit.weights import mapping
 from hybridvit.weights.tables import SOURCES
 
@@ -139,8 +140,8 @@ class Alignment:
                 lines.append(f"{title}: all {len(rows)} alike, the largest difference is {largest:.1e}")
         return lines
 
-    def table(self) -> list[list[str]]:
-        """A header, and a line per layer: its difference in each comparison, and where it parts."""
+    def describe(self) -> list[object]:
+        """A table with a line per layer, its difference in each comparison and where it parts; and sentences."""
         layers: dict[str, dict[Phase, float | None]] = {}
         parts: dict[str, set[Phase]] = {}
         for row in sorted(self.rows, key=lambda row: ("eval", "train").index(row.phase) if row.phase in RUNS else 2):
@@ -159,7 +160,13 @@ class Alignment:
             ]
             for layer, cells in layers.items()
         ]
-        return [["layer", *PHASES, "parts in"], *lines]
+        title = f"A: {self.a}\nB: {self.b}\nOn {self.input}.\nRelative differences above {self.tolerance:.0e} part."
+        only = [
+            f"Only in {name}: {', '.join(some[:5])}{f' and {len(some) - 5} more' if len(some) > 5 else ''}"
+            for name, some in (("A", self.only_a), ("B", self.only_b))
+            if some
+        ]
+        return [Table(["layer", *PHASES, "parts in"], lines, title), *only, *self.summary()]
 
     def to_dict(self) -> dict[str, Any]:
         return {"aligned": self.aligned, "summary": self.summary(), **asdict(self)}

@@ -22,7 +22,7 @@ from hybridvit.data.imagenet import order_problem
 from hybridvit.data.layout import FOREIGN
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError, some
-from hybridvit.output import printable
+from hybridvit.output import Table, printable
 
 THUMBNAIL = 8
 CHUNK = 64
@@ -84,15 +84,28 @@ class DataReport:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def size_words(self) -> str:
-        """The range of widths, heights and bytes."""
-        sides = [
-            f"{side} {self.sizes[side][0]} to {self.sizes[side][2]}, median {self.sizes[side][1]}"
-            for side in ("width", "height")
-        ]
-        return f"{'; '.join(sides)} pixels; {self.sizes['mean_kb']} kB each"
+    def describe(self, *, most: int = 10) -> list[object]:
+        """Sizes, a table of the classes, and what was found, of each kind at most so many."""
+        blocks: list[object] = []
+        if self.sizes:
+            (w0, w1, w2), (h0, h1, h2) = self.sizes["width"], self.sizes["height"]
+            sides = f"width {w0} to {w2}, median {w1}; height {h0} to {h2}, median {h1} pixels"
+            blocks += [f"{sides}; {self.sizes['mean_kb']} kB each", ""]
+        parts = list(self.counts)
+        for part in parts:
+            blocks.append(f"{part or 'whole'}: {self.files[part]['taken']} pictures of {self.files[part]['seen']} seen")
+        rows: list[list[object]] = [[name, *(self.counts[p][k] for p in parts)] for k, name in enumerate(self.classes)]
+        if len(rows) > 2 * most:
+            rows.sort(key=lambda row: row[1:])
+            rows = [*rows[:most], ["...", *(None for _ in parts)], *rows[-most:]]
+        blocks.append(Table(["class", *(part or "pictures" for part in parts)], rows))
+        for title, lines in self._listings().items():
+            more = [f"... {len(lines) - most} more (--json lists all)"] if len(lines) > most else []
+            blocks += ["\n  ".join([f"\n{title} ({len(lines)}):", *lines[:most], *more])] if lines else []
+        blocks += ["", *(f"PROBLEM: {text}" for text in self.problems), *(f"notice: {text}" for text in self.notices)]
+        return blocks if self.problems else [*blocks, "No problem found."]
 
-    def listings(self) -> dict[str, list[str]]:
+    def _listings(self) -> dict[str, list[str]]:
         """What was found, by kind, a line each."""
         others = [g for g in self.duplicates if not g.across_parts and not g.across_labels]
         return {

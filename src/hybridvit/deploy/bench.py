@@ -22,6 +22,7 @@ from hybridvit.deploy import engines, memory
 from hybridvit.errors import ConfigError
 from hybridvit.kernels.convolution import linear
 from hybridvit.models import catalog
+from hybridvit.output import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,27 @@ def run(
                 )
             )
     return timings
+
+
+def table(timings: Sequence[Timing], *, batch_size: int) -> Table:
+    """What `run` gave, for people."""
+    header = ["model", "engine", "pixels", "GMACs", "ms", "middle half", "ratio", "pictures/s", "share %", "MiB"]
+    rows = [
+        [
+            timing.model,
+            timing.engine,
+            f"{timing.image_size[0]}",
+            f"{timing.gmacs:.2f}",
+            f"{timing.milliseconds:.1f}",
+            f"{timing.spread[0]:.1f} to {timing.spread[1]:.1f}",
+            f"{timing.ratio:.2f}",
+            f"{1000 * batch_size / timing.milliseconds:.1f}",
+            f"{100 * timing.peak_share:.0f}",
+            "" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+        ]
+        for timing in timings
+    ]
+    return Table(header, rows)
 
 
 def _take_turns(

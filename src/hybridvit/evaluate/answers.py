@@ -24,6 +24,7 @@ from hybridvit.evaluate.imagenet import (
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.run import evaluate
 from hybridvit.evaluate.views import average_weights, ensemble, view_transform
+from hybridvit.output import Table
 from hybridvit.weights.load import load
 
 Advance = Callable[[int, int], None]
@@ -57,6 +58,21 @@ class Corruptions:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def describe(self) -> list[object]:
+        """A table by severity, and sentences."""
+        rows = [[c.name, *(f"{error:.2f}" for error in c.errors), f"{c.relative:.2f}"] for c in self.corruptions]
+        header = ["corruption", "1", "2", "3", "4", "5", "of AlexNet's"]
+        blocks: list[object] = [
+            Table(header, rows, "Top-1 errors in percent, by severity"),
+            f"\nmean corruption error  {self.mce:.2f} %  over {len(rows)} corruptions",
+        ]
+        if self.missing:
+            number = len(ALEXNET_ERRORS)
+            blocks.append(f"Published figures are over all {number}; missing here: {', '.join(self.missing)}")
+        if self.broken:
+            blocks.append(f"{self.broken} pictures could not be read and are in no figure.")
+        return blocks
 
 
 def evaluate_files(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from hybridvit.evaluate.table import to_frame
+from hybridvit.output import Table
 from hybridvit.render.page import fragment, note, table
 
 SHOWN = 1000
@@ -68,6 +69,13 @@ class Predictions(Sequence[Row]):
             for row in self.rows
             for rank, one in enumerate(row.said.get("predictions", ()), start=1)
         ]
+
+    def table(self) -> Table:
+        """A row per picture that could be read, a column per prediction."""
+        good = [(row.path, row.words()) for row in self.rows if row.ok]
+        width = max((len(words) for _, words in good), default=0)
+        header = ["picture", *("first" if k == 0 else f"{k + 1}." for k in range(width))]
+        return Table(header, [[path, *words, *[""] * (width - len(words))] for path, words in good])
 
     def to_frame(self) -> Any:
         """A pandas.DataFrame with a row per picture. Raises: ConfigError without pandas."""

@@ -182,6 +182,7 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
         description=__doc__,
         docs_url=None,  # it would load its scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         dependencies=[Depends(check_host)],
     )

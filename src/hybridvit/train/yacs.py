@@ -382,14 +382,10 @@ def _read(path: Path, read_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Every key of the file and of its BASE files, flat."""
     if path.resolve() in read_by:
         raise ConfigError(f"{path} names itself as its BASE, by way of {read_by[-1]}.")
-    if not path.is_file():
-        raise ConfigError(f"{path} is not a file.")
-    tree = read_yaml(path)
+    tree, values = read_yaml(path), dict[str, Any]()
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no settings.")
-    values: dict[str, Any] = {}
     bases = tree.pop("BASE", None) or []
-    bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: BASE is {bases!r}; expected a list of files.")
     for base in filter(None, bases):

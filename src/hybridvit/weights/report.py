@@ -41,6 +41,15 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def describe(self, *, most: int = 20) -> list[object]:
+        """A line for everything, of misfits at most so many."""
+        lines = [f"{name:<13} {value}" for name, value in self.rows()]
+        lines += [f"does not fit  {problem}" for problem in self.problems[:most]]
+        if len(self.problems) > most:
+            lines.append(f"does not fit  ... {len(self.problems) - most} more; --json lists all")
+        lines += [f"warning       {warning}" for warning in self.warnings]
+        return [*lines, *(f"note          {note}" for note in self.notes)]
+
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) of everything that is always known, in words."""
         size = "not tied to one" if self.image_size is None else "x".join(str(n) for n in self.image_size)
