@@ -199,7 +199,7 @@ def test_a_row_names_the_best() -> None:
     (entry,) = TASK.row(detections(), ("cat", "dog"), top_k=1)["predictions"]
     assert entry["class"] == "cat"
     assert entry["score"] == 0.87
-    assert entry["box"] == [60, 40, 200, 150]
+    assert [entry[side] for side in ("left", "top", "right", "bottom")] == [60, 40, 200, 150]
     assert entry["rle"]["size"] == [300, 500]
 
 

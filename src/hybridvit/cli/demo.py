@@ -5,57 +5,119 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hybridvit.cli.options import add
 
 HELP = """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the
-first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. Every
-step is a command that works on your own folder, too, and is shown."""
+first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. With
+--task detection, find the digits on scenes that are composed of them: about four. Every step is a command that works
+on your own folder, too, and is shown."""
+
+TEST_SCENES = 200
+TRAIN_SCENES = 51_200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one demo does, once its data are there."""
+
+    said: str
+    steps: Sequence[Sequence[Any]]
+    """The words of the commands."""
+    made: str
+    next: str
+    """Worth typing then."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "--model", choices=["cvt_nano", "cmt_nano"], default="cvt_nano", help="what is trained")
+    models = sorted({model for demo in DEMOS.values() for model in demo[1]})
+    add(parser, "--task", choices=list(DEMOS), default="classification", help="what is learnt")
+    add(parser, "--model", choices=models, help="what is trained (default: the task's first)")
     add(parser, "--out", metavar="DIR", type=Path, help="where all goes (default: runs/demo-MODEL-SEED)")
     add(parser, "--seed", "--set")
 
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.main import main
-    from hybridvit.data.digits import write_digits
+    from hybridvit.errors import ConfigError
 
     began = time.monotonic()
+    plan_of, models = DEMOS[args.task]
+    model = args.model or models[0]
+    if model not in models:
+        raise ConfigError(f"--task {args.task} shows {', '.join(models)}; {model} is of another task.")
+    out = args.out or Path("runs") / f"demo-{model}-{args.seed}"
     program = "hybridvit" if shutil.which("hybridvit") else sys.argv[0]  # `make demo` leaves it in .venv/bin
-    out = args.out or Path("runs") / f"demo-{args.model}-{args.seed}"
-    data = write_digits(out / "digits")
-    print(f"1,797 handwritten digits are now pictures in {data}: 898 to learn from, 899 to be judged on.")
-    run_folder, logits, report = out / "run", out / "logits.npz", out / "report.png"
-    weights = run_folder / "last.safetensors"
-    train = ["train", "digits", "--data", data, "--out", run_folder]
-    train += ["--set", f"model.name={args.model}", f"seed={args.seed}", *args.set]
-    if (run_folder / "metrics.jsonl").exists():
+    train = ["--out", out / "run", "--set", f"model.name={model}", f"seed={args.seed}", *args.set]
+    if (out / "run" / "metrics.jsonl").exists():
         train.append("--resume")  # an interrupted demo goes on, a finished one is shown again
-    some_pictures = sorted((data / "test").glob("*/*.png"))[::100]
-    for step in (
-        train,
-        ["eval", weights, "--data", data, "--logits", logits, "--report", report],
-        ["predict", weights, *some_pictures],
-    ):
+    plan = plan_of(out, train, program)
+    print(plan.said)
+    for step in plan.steps:
         words = [str(word) for word in step]
         print(f"\n$ {program} {shlex.join(words)}", flush=True)
         code = main(words)
         if code:
             return code
-    print(
-        f"""
-Made in {time.monotonic() - began:.0f} s:
+    print(f"\nMade in {time.monotonic() - began:.0f} s:\n{plan.made}\n\nWorth typing next:\n{plan.next}")
+    return 0
+
+
+def _digits(out: Path, train: list[Any], program: str) -> Plan:
+    from hybridvit.data.digits import write_digits
+
+    data = write_digits(out / "digits")
+    weights, logits, report = out / "run" / "last.safetensors", out / "logits.npz", out / "report.png"
+    return Plan(
+        said=f"1,797 handwritten digits are now pictures in {data}: 898 to learn from, 899 to be judged on.",
+        steps=[
+            ["train", "digits", "--data", data, *train],
+            ["eval", weights, "--data", data, "--logits", logits, "--report", report],
+            ["predict", weights, *sorted((data / "test").glob("*/*.png"))[::100]],
+        ],
+        made=f"""\
   {weights}  the model: weights, class names, preprocessing and recipe in one file
   {report}  curves, confusion, predictions and every mistake
-  {logits}  what it said about each test picture
-
-Worth typing next:
+  {logits}  what it said about each test picture""",
+        next=f"""\
   {program} predict {weights} YOUR_PICTURE.png
   {program} train finetune_small --data YOUR_FOLDER     # with train/CLASS/*.jpg and test/CLASS/*.jpg
-  {program} models"""
+  {program} models""",
     )
-    return 0
+
+
+def _scenes(out: Path, train: list[Any], program: str) -> Plan:
+    from hybridvit.data.scenes import DigitScenes, write_scene_recipe, write_scenes
+
+    data, drawn = out / "scenes", out / "drawn"
+    write_scene_recipe(data, "train", count=TRAIN_SCENES)
+    write_scenes(data, "valid", DigitScenes("test", count=TEST_SCENES))
+    weights = out / "run" / "last.safetensors"
+    return Plan(
+        said=f"{TEST_SCENES} scenes of digits to be judged on are now in {data / 'valid'}, with boxes and masks in COCO's "
+        f"format. {TRAIN_SCENES:,} others, of the other half of the digits, are composed when they are learnt from.",
+        steps=[
+            ["train", "detection_demo", "--data", data, *train],
+            ["eval", weights, "--data", data],
+            ["predict", weights, *sorted((data / "valid").glob("*.png"))[:8], "--draw", drawn],
+        ],
+        made=f"""\
+  {weights}  the model: weights, class names, preprocessing and recipe in one file
+  {out / "run" / "report.html"}  curves, figures by class, kinds of error
+  {out / "run" / "predictions.coco.json"}  every box that was found, in COCO's format
+  {drawn}  a few pictures with what was found on them""",
+        next=f"""\
+  {program} train finetune_detection --data YOUR_FOLDER --init cmt_s.huawei_in1k     # COCO, YOLO or Pascal VOC
+  {program} models --task detection""",
+    )
+
+
+DEMOS: dict[str, tuple[Callable[[Path, list[Any], str], Plan], tuple[str, ...]]] = {
+    "classification": (_digits, ("cvt_nano", "cmt_nano")),
+    "detection": (_scenes, ("retinanet_cmt_nano", "retinanet_cvt_nano", "mask_rcnn_cmt_nano")),
+}
+"""By task: its plan, and the models that it shows."""

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fused is faster on CPUs; the rest builds a graph",
     )
     add(parser, "--engine", choices=engines, default="eager", help=how)
+    draw = "also write each picture to DIR with what is said of it: boxes, masks, words"
+    add(parser, "--draw", metavar="DIR", type=Path, help=draw)
     form = parser.add_mutually_exclusive_group()
     add(form, "--json")
     add(form, "--csv", action="store_true", help="print CSV, one line per picture and class")
@@ -33,12 +35,18 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
     from hybridvit.data.unlabelled import open_unlabelled
-    from hybridvit.inference.predictor import predict
+    from hybridvit.inference.predictor import Predictor, predict
 
     pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)
-    options = {name: getattr(args, name) for name in ("top_k", "workers", "device", "engine")}
+    options = {name: getattr(args, name) for name in ("top_k", "device", "engine")}
+    predictor = Predictor(args.model, batch_size=args.batch, **options)
     with progress("predicting") as advance:
-        found = predict(args.model, pictures, batch_size=args.batch, on_batch=advance, **options)
+        found = predict(predictor, pictures, batch_size=args.batch, workers=args.workers, on_batch=advance)
+    if args.draw:
+        from hybridvit.inference.drawing import draw_predictions
+
+        with progress("drawing") as advance:
+            draw_predictions(predictor, pictures, args.draw, on_picture=advance)
     good = [row for row in found if row.ok]
     if args.json:
         rows = [{"path": row.path, **row.said} for row in good]

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hybridvit.data.detection.opening import COCO_NAME
 from hybridvit.data.digits import NUM_TRAIN, load
 from hybridvit.data.objects import Objects, coco_annotations, encode
 from hybridvit.data.readers.files import NO_LABEL
@@ -27,6 +26,9 @@ from hybridvit.errors import DataError
 from hybridvit.files import replacing
 
 CLASS_NAMES = tuple("0123456789")
+COCO_NAME = "_annotations.coco.json"
+RECIPE_NAME = "scenes.json"
+MOST_SCENES = 100_000_000
 SIDE = 64
 DIGIT_SIDES = (18, 36)
 MOST_DIGITS = 3
@@ -104,6 +106,28 @@ class DigitScenes(Source):
 
     def target(self, index: int) -> Any:
         return self.scene(index).objects()
+
+
+def write_scene_recipe(root: str | Path, part: str, *, count: int, seed: int = 0) -> None:
+    """Write ROOT/PART/scenes.json: a part of any number of scenes, composed when they are read. Raises: DataError."""
+    file = Path(root) / part / RECIPE_NAME
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"digits": "train", "count": count, "seed": seed}), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error}") from error
+
+
+def read_scene_recipe(file: Path) -> dict[str, Any]:
+    """What DigitScenes takes. Raises: DataError when it is no such file."""
+    try:
+        said = json.loads(file.read_bytes())
+        part, count, seed = str(said["digits"]), int(said["count"]), int(said["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} does not say digits (train or test), count and seed of scenes: {error}.") from error
+    if part not in ("train", "test") or not 0 < count <= MOST_SCENES:
+        raise DataError(f"{file}: digits must be train or test, and count between 1 and {MOST_SCENES}.")
+    return {"part": part, "count": count, "seed": seed}
 
 
 def write_scenes(root: str | Path, part: str, scenes: DigitScenes) -> None:

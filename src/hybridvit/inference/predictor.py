@@ -138,15 +138,7 @@ class Predictor:
         """Rows of a batch. An answer that is no number is an error of its picture."""
         if not len(frames):
             return []
-        parameter = next(self.network.parameters())
-        x_BCHW = images_BCHW.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
-        network: Any = self.network
-        with in_eval_mode(network):
-            outputs = (
-                network.forward_head(network.forward_features(x_BCHW), pre_logits=True)
-                if self.give == "features"
-                else network(x_BCHW)
-            )
+        outputs = self._run(images_BCHW)
         finite = [True] * len(names)
         if isinstance(outputs, Tensor):
             finite = outputs.flatten(1).isfinite().all(dim=1).tolist()
@@ -159,6 +151,21 @@ class Predictor:
             )
             for name, value, good in zip(names, values, finite, strict=True)
         ]
+
+    @torch.inference_mode()
+    def said(self, images_BCHW: Tensor, frames: Sequence[Any]) -> Sequence[Any]:
+        """The task's predictions of a batch that `prepare` and the task's collate made: what its `row` and `draw` take."""
+        predictions: Sequence[Any] = self.task.predictions(self._run(images_BCHW), frames)
+        return predictions
+
+    def _run(self, images_BCHW: Tensor) -> Any:
+        parameter = next(self.network.parameters())
+        x_BCHW = images_BCHW.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
+        network: Any = self.network
+        with in_eval_mode(network):
+            if self.give == "features":
+                return network.forward_head(network.forward_features(x_BCHW), pre_logits=True)
+            return network(x_BCHW)
 
     def _say(self, value: Any) -> dict[str, Any]:
         if self.give != "predictions":

@@ -88,13 +88,13 @@ class Detection:
         return f"AP {_figure(figures['ap'])}  AP50 {_figure(figures['ap50'])}{masks}"
 
     def row(self, prediction: Detections, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
-        """The best `top_k` of a picture; box: left, top, right, bottom."""
+        """The best `top_k` of a picture; its box in pixels, its mask as COCO's runs."""
         rows = []
         for i in range(min(top_k, len(prediction.scores_N))):
             entry: dict[str, Any] = {
                 "class": class_names[int(prediction.labels_N[i])],
                 "score": float(prediction.scores_N[i]),
-                "box": prediction.boxes_N4[i].tolist(),
+                **dict(zip(("left", "top", "right", "bottom"), prediction.boxes_N4[i].tolist(), strict=True)),
             }
             if prediction.outlines is not None:
                 entry["rle"] = prediction.outlines[i]

@@ -13,7 +13,6 @@ from pycocotools import mask as pycocotools_masks
 
 from hybridvit.data.decode import decode
 from hybridvit.data.detection.opening import find_boxes
-from hybridvit.data.detection.source import DetectionSource
 from hybridvit.data.detection.tidy import run_lengths
 from hybridvit.errors import DataError
 
@@ -55,7 +54,7 @@ def write(root: Path, contents: dict[str, Any], part: str = "train") -> Path:
     return root
 
 
-def opened(root: Path, part: str = "train", class_names: Any = None) -> DetectionSource:
+def opened(root: Path, part: str = "train", class_names: Any = None) -> Any:
     return find_boxes(root)[part](class_names)
 
 

@@ -17,6 +17,7 @@ from hybridvit.data.detection.raw import RawPictures
 from hybridvit.data.detection.source import DetectionSource
 from hybridvit.data.detection.voc import read_voc
 from hybridvit.data.detection.yolo import read_yolo, settings_of
+from hybridvit.data.scenes import COCO_NAME, RECIPE_NAME, DigitScenes, read_scene_recipe
 from hybridvit.data.source import Source, Splits
 from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError
@@ -25,18 +26,21 @@ TRAIN = "train"
 WHOLE = ""
 TESTS = ("val", "valid", "validation", "test")
 """To be judged on, the first that there is: sets that have both keep test for the end."""
-COCO_NAME = "_annotations.coco.json"
 YOLO_NAME = "data.yaml"
 
 Read = Callable[[], RawPictures]
+Opener = Callable[[Sequence[str] | None], Source]
+"""Opens a part; gets the class names of the training part."""
 
 
-def open_box_splits(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> Splits:
+def open_box_splits(
+    path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+) -> Splits:
     """The parts to train on and to be judged on; with val_split, a data set in one piece is divided.
 
     Raises: DataError where there is no known layout, a part is missing, or annotations are refused.
     """
-    parts = _parts(path, root)
+    parts = _parts(path, root, columns)
     tests = [name for name in TESTS if name in parts]
     if val_split:
         if tests:
@@ -51,11 +55,15 @@ def open_box_splits(path: str | Path, *, root: Path | None = None, val_split: fl
     return Splits(train=train, test=parts[tests[0]](train.class_names))
 
 
-def open_box_test(path: str | Path, *, root: Path | None = None, val_split: float = 0.0) -> tuple[str, Source]:
+def open_box_test(
+    path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
+) -> tuple[str, Source]:
     """The part to be judged on, with its name. Raises: DataError as open_box_splits."""
     if val_split:
-        return f"{path} (the {val_split:g} held out)", open_box_splits(path, root=root, val_split=val_split).test
-    parts = _parts(path, root)
+        return f"{path} (the {val_split:g} held out)", open_box_splits(
+            path, root=root, columns=columns, val_split=val_split
+        ).test
+    parts = _parts(path, root, columns)
     name = next((name for name in (*TESTS, WHOLE) if name in parts), None)
     if name is None:
         raise DataError(f"{path} has {_named(parts)}, and none to be judged on: {', '.join(TESTS)}.")
@@ -63,19 +71,21 @@ def open_box_test(path: str | Path, *, root: Path | None = None, val_split: floa
     return f"{path}/{name}" if name else str(path), parts[name](train_names)
 
 
-def open_box_parts(path: str | Path) -> dict[str, DetectionSource]:
+def open_box_parts(path: str | Path) -> dict[str, Source]:
     """Every part there is, by name. Raises: DataError as open_box_splits."""
-    opened: dict[str, DetectionSource] = {}
+    opened: dict[str, Source] = {}
     class_names: Sequence[str] | None = None
-    for name, opener in _parts(path, None).items():
+    for name, opener in _parts(path, None, ()).items():
         opened[name] = opener(class_names)
         class_names = class_names or opened[name].class_names
     return opened
 
 
-def _parts(path: str | Path, root: Path | None) -> dict[str, Callable[[Sequence[str] | None], DetectionSource]]:
-    if root is not None:
-        raise DataError("--root is for list files; pictures with boxes are found by their annotation files.")
+def _parts(path: str | Path, root: Path | None, columns: Sequence[str]) -> dict[str, Opener]:
+    if root is not None or columns:
+        raise DataError(
+            "--root and --columns are for lists and tables; pictures with boxes are found by their annotation files."
+        )
     parts = find_boxes(Path(path))
     if not parts:
         raise DataError(
@@ -89,17 +99,23 @@ def _named(parts: Mapping[str, Any]) -> str:
     return f"the parts {', '.join(parts)}" if list(parts) != [WHOLE] else "no parts"
 
 
-def find_boxes(root: Path) -> dict[str, Callable[[Sequence[str] | None], DetectionSource]]:
+def find_boxes(root: Path) -> dict[str, Opener]:
     """How to open each part, train first; empty where the folder holds no such layout. Nothing is read yet."""
     for find in (_coco_beside, _coco_apart, _yolo, _voc, _voc_beside):
-        parts = find(root)
+        parts: dict[str, Opener] = {part: partial(_open, read) for part, read in find(root).items()}
+        if (root / TRAIN / RECIPE_NAME).is_file():
+            parts = {TRAIN: partial(_compose, root / TRAIN / RECIPE_NAME), **parts}
         if parts:
-            return {part: partial(_open, read) for part, read in parts.items()}
+            return parts
     return {}
 
 
-def _open(read: Read, class_names: Sequence[str] | None) -> DetectionSource:
+def _open(read: Read, class_names: Sequence[str] | None) -> Source:
     return DetectionSource(read(), class_names)
+
+
+def _compose(file: Path, class_names: Sequence[str] | None) -> Source:
+    return DigitScenes(**read_scene_recipe(file))
 
 
 def _coco_beside(root: Path) -> dict[str, Read]:

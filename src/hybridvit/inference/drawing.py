@@ -1,0 +1,48 @@
+"""Pictures with what a model says drawn on them, by the task's own drawing."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+import torch
+
+from hybridvit.data.decode import decode
+from hybridvit.errors import DataError
+from hybridvit.inference.pictures import Pictures, open_pictures
+from hybridvit.inference.predictor import Predictor
+
+
+def draw_predictions(
+    predictor: Predictor,
+    pictures: Pictures,
+    folder: str | Path,
+    *,
+    root: Path | None = None,
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Write FOLDER/NAME.png for each picture that can be read; of pictures of one name, the later ones get a number.
+
+    Raises: DataError when the folder cannot be written.
+    """
+    source, folder = open_pictures(pictures, root=root), Path(folder)
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(len(source)):
+            name = source.name(index)
+            try:
+                data = source.read(index)
+                image, frame = predictor.prepare(data, name=name)
+                picture = decode(data, name=name, channels=3, max_pixels=predictor.max_pixels)
+            except (DataError, OSError):
+                continue  # the predictions say why
+            images_BCHW = predictor.task.collate([image], empty=torch.empty)
+            (said,) = predictor.said(images_BCHW, [frame])
+            stem = PurePath(name).stem
+            file = folder / f"{stem}.png"
+            file = folder / f"{stem}-{index}.png" if file in written else file
+            predictor.task.draw(picture, said, predictor.class_names).save(file)
+            written.append(file)
+            on_picture(index + 1, len(source))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from error
+    return written
