@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridvit.config.classification import ClassificationRecipe
 from hybridvit.config.detection import DetectionRecipe
+from hybridvit.config.multilabel import MultilabelRecipe
 from hybridvit.config.recipe import Recipe
 from hybridvit.config.segmentation import SegmentationRecipe
 from hybridvit.errors import ConfigError
@@ -16,6 +17,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 RECIPE_TYPES: dict[str, type[Recipe]] = {
     "classification": ClassificationRecipe,
     "detection": DetectionRecipe,
+    "multilabel": MultilabelRecipe,
     "segmentation": SegmentationRecipe,
 }
 """By task; hybridvit.tasks has a module of the same name."""
