@@ -9,7 +9,7 @@ import pytest
 
 from hybridvit.config import AugmentSection, Preprocess
 from hybridvit.data.loader import train_loader
-from hybridvit.data.opening import open_splits, open_test, read_named
+from hybridvit.data.opening import open_splits, open_test
 from hybridvit.data.sampler import TrainSampler
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, train_transform
@@ -51,19 +51,6 @@ def test_every_kind_travels_to_worker_processes(kind: str, make_pictures: MakePi
     shared = list(train_loader(source, sampler, workers=2, transform=transform))
     assert [(b.images.tolist(), b.targets) for b in alone] == [(b.images.tolist(), b.targets) for b in shared]
     assert not any(len(batch.broken) for batch in alone)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_is_found_again_by_its_name(kind: str, make_pictures: MakePictures, tmp_path: Path) -> None:
-    if kind == "Hugging Face":
-        pytest.importorskip("datasets")
-    source = open_splits(KINDS[kind](make_pictures(train=2, test=1), tmp_path / "kept")).train
-    assert all(read_named(source.name(i)) == source.read(i) for i in range(len(source)))
-    with pytest.raises(OSError, match="gone"):
-        read_named(source.name(0) + "gone")
-    if kind == "Hugging Face":
-        with pytest.raises(OSError, match="row 99"):
-            read_named(f"{Path(source.name(0)).parent}/row 99")
 
 
 def test_one_folder_is_divided_by_val_split(make_pictures: MakePictures) -> None:

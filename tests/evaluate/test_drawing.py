@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.evaluate.drawing import figure
 from hybridvit.evaluate.logits import Result
@@ -16,13 +17,15 @@ from hybridvit.render.figures import save_png
 
 @pytest.fixture
 def result(make_pictures: Callable[..., Path]) -> Result:
-    paths = sorted(str(path) for path in (make_pictures(test=2) / "test").rglob("*.png"))
+    source = read_folder(make_pictures(test=2) / "test")
     labels = np.repeat(np.arange(3), 2)
     return Result(
         logits=np.eye(3, dtype=np.float32)[labels],
         labels=labels,
-        paths=tuple(paths),
+        paths=tuple(source.name(number) for number in range(6)),
         class_names=("a", "b", "long name"),
+        source=source,
+        numbers=tuple(range(6)),
     )
 
 
@@ -39,6 +42,8 @@ def test_mistakes_make_the_picture_longer(tmp_path: Path, result: Result) -> Non
         labels=np.repeat(result.labels, 5),
         paths=tuple(path for path in result.paths for _ in range(5)),
         class_names=result.class_names,
+        source=result.source,
+        numbers=tuple(number for number in result.numbers for _ in range(5)),
     )
     history = [{"step": 1, "loss": 2.0}, {"step": 2, "top1": 0.0}]
     save_png(tmp_path / "wrong.png", figure(many, title="wrong", history=history))

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from browser import open_page
+from hybridvit.data.readers.files import FileSource
+from hybridvit.data.readers.folder import Folder
 from hybridvit.errors import DataError
 from hybridvit.render.figures import confusion_matrix, line_chart
 from hybridvit.render.page import (
@@ -67,7 +69,7 @@ def nasty_page() -> str:
                 partial(confusion_matrix, np.array([[3, 1], [0, 2]]), [NASTY, '"' + NASTY]),
             ),
             pictures([Thumbnail([Image.new("RGB", (3, 2))], NASTY, NASTY, right=False)]),
-            thumbnails([NASTY]),
+            thumbnails([(FileSource(Folder(Path()), [NASTY]), 0)]),
             note=NASTY,
         ),
         fragment(table([NASTY], [[NASTY]])),
@@ -103,7 +105,13 @@ def test_numbers_stand_to_the_right_with_two_digits_and_nothing_is_a_dash() -> N
 def test_a_name_that_is_no_utf8_is_spelt_out(tmp_path: Path) -> None:
     matrix = partial(confusion_matrix, np.eye(2, dtype=int), [NO_UTF8, "b"])
     save_page(
-        tmp_path / "page.html", page(NO_UTF8, table([NO_UTF8], [[NO_UTF8]]), thumbnails([NO_UTF8]), charts(matrix))
+        tmp_path / "page.html",
+        page(
+            NO_UTF8,
+            table([NO_UTF8], [[NO_UTF8]]),
+            thumbnails([(FileSource(Folder(Path()), [NO_UTF8]), 0)]),
+            charts(matrix),
+        ),
     )
     assert (tmp_path / "page.html").read_bytes().decode("utf-8").count("caf\\udce9") == 9
 

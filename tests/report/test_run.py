@@ -56,8 +56,9 @@ def test_a_page_has_curves_confusion_worst_pictures_recipe_and_environment(
     source = read_folder(make_pictures(test=3) / "test")
     labels = np.array(source.labels)
     logits = np.eye(3, dtype=np.float32)[(labels + (np.arange(9) % 3 == 0)) % 3] * 4
-    paths = [source.name(i) for i in range(9)]
-    result = Result(logits, labels, (*paths[:8], "moved/away.png"), source.class_names)
+    paths = tuple(source.name(i) for i in range(9))
+    Path(paths[3]).unlink()  # moved away meanwhile
+    result = Result(logits, labels, paths, source.class_names, source=source, numbers=tuple(range(9)))
     html = run_page(read_run(folder), answers=result._repr_html_(), environment={"torch": "9.9"})
     for text in (
         "About run",

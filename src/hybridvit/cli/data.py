@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         from hybridvit.render.page import save_page
         from hybridvit.report.data import data_page
 
-        save_page(args.report, data_page(report, title=str(args.data)))
+        save_page(args.report, data_page(report, parts, title=str(args.data)))
     return 1 if report.problems else 0

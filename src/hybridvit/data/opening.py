@@ -107,30 +107,6 @@ def open_parts(data: Data, *, root: Path | None = None, columns: Sequence[str] =
     return parts
 
 
-def read_named(name: str) -> bytes:
-    """The bytes of a picture by the name its source gave it. On its way out: use the source and the number.
-
-    Raises: OSError when there is no such picture any more.
-    """
-    path = Path(name)
-    row = re.fullmatch(r"row (\d+)", path.name)
-    if row and is_saved_dataset(path.parent):
-        try:
-            return read_saved_dataset(path.parent, labelled=False)[WHOLE].read(int(row[1]))
-        except (DataError, IndexError) as error:
-            raise OSError(f"{path.parent}, row {row[1]}: {error}") from error
-    archive = next((parent for parent in path.parents if parent.is_file()), None)
-    if archive is None:
-        return path.read_bytes()
-    member = path.relative_to(archive).as_posix()
-    if archive.suffix == ".zip":
-        return Zip(archive).read(member)
-    for entry in list_tar([archive], labelled=False):
-        if entry.path == member and entry.place:
-            return Tar([archive]).read(entry.place)
-    raise OSError(f"{name}: no such member")
-
-
 def _find(data: Data, root: Path | None, columns: Sequence[str]) -> Openers:
     """How to open each part; a whole has the name "". Nothing is read yet but the names in archives and top folders."""
     if isinstance(data, Mapping):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybridvit.data.decode import decode
-from hybridvit.data.opening import read_named
 from hybridvit.errors import DataError
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.metrics import softmax
@@ -83,8 +82,10 @@ def _draw_pictures(part: Any, result: Result, indices: np.ndarray, *, rows: int)
         axes.axis("off")
     for axes, index, row in zip(grid, indices, softmax(result.logits[indices]), strict=False):
         path, label, found = result.paths[index], result.labels[index], row.argmax()
+        if result.source is None:
+            raise DataError(f"{path} cannot be shown: these answers came from a file, which holds no pictures.")
         try:
-            picture = decode(read_named(path), name=path)
+            picture = decode(result.source.read(result.numbers[index]), name=path)
         except OSError as error:
             raise DataError(f"{path} was there a moment ago, and cannot be read now: {error}") from error
         picture.thumbnail((160, 160))

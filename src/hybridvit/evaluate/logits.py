@@ -6,7 +6,7 @@ read, may be missing) as Unicode.
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,10 @@ class Result:
     class_names: tuple[str, ...]
     broken: tuple[str, ...] = ()
     """Pictures that could not be read. They are in no figure."""
+    source: Source | None = field(default=None, repr=False, compare=False)
+    """Where the pictures are, to look at some again; not kept in files."""
+    numbers: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """Of the pictures in the source."""
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -91,7 +95,8 @@ class Result:
         for index, row in zip(indices, softmax(self.logits[indices]), strict=True):
             found, truth, path = row.argmax(), self.class_names[self.labels[index]], self.paths[index]
             said = f"is {truth}, found {self.class_names[found]} ({100 * row[found]:.0f} %)"
-            items.append(Thumbnail([read_or_grey(path)], said, path))
+            number = self.numbers[index] if self.source else 0
+            items.append(Thumbnail([read_or_grey(self.source, number)], said, path))
         return section(
             "Worst pictures",
             pictures(items) if items else note("It made no mistake."),
@@ -134,6 +139,8 @@ class Recorder:
             paths=tuple(source.name(index) for index in self.indices),
             class_names=self.class_names,
             broken=tuple(source.name(index) for index in broken),
+            source=source,
+            numbers=tuple(self.indices),
         )
 
     def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> Result:

@@ -89,6 +89,8 @@ def ensemble(results: Sequence[Result], names: Sequence[str]) -> Result:
         paths=first.paths,
         class_names=first.class_names,
         broken=first.broken,
+        source=first.source,
+        numbers=first.numbers,
     )
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hybridvit.data.decode import decode
-from hybridvit.data.opening import read_named
+from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.files import writing
 from hybridvit.output import printable
@@ -100,16 +100,22 @@ def pictures(items: Sequence[Thumbnail], *, side: int = 132) -> Markup:
     return _block("pictures", items=rows, side=side)
 
 
-def thumbnails(names: Sequence[str], captions: Sequence[str] = ()) -> Markup:
-    """What can be read of these files; names that no file has (rows of a table), and files that have gone, are grey."""
-    captions = captions or [""] * len(names)
-    return pictures([Thumbnail([read_or_grey(n)], caption, n) for n, caption in zip(names, captions, strict=True)])
+def thumbnails(places: Sequence[tuple[Source, int]], captions: Sequence[str] = ()) -> Markup:
+    """Pictures by their sources and numbers; those that cannot be read, or no more, are grey."""
+    captions = captions or [""] * len(places)
+    shown = [
+        Thumbnail([read_or_grey(*place)], text, place[0].name(place[1]))
+        for place, text in zip(places, captions, strict=True)
+    ]
+    return pictures(shown)
 
 
-def read_or_grey(name: str) -> Image.Image:
-    """A picture by its name."""
+def read_or_grey(source: Source | None, index: int) -> Image.Image:
+    """A picture by its number; grey where it cannot be read, or nobody knows its source."""
     try:
-        return decode(read_named(name), name=name)
+        return (
+            Image.new("RGB", (8, 8), "grey") if source is None else decode(source.read(index), name=source.name(index))
+        )
     except (DataError, OSError):
         return Image.new("RGB", (8, 8), "grey")
 

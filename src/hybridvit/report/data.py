@@ -1,18 +1,22 @@
 """The findings of a data check as one HTML page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from hybridvit.data.check import DataReport
+from hybridvit.data.source import Source
 from hybridvit.render.page import note, page, section, table, thumbnails, tiles
 
 MOST = 24
 """Entries shown per finding; all are in the JSON."""
+Places = Mapping[str, tuple[Source, int]]
+"""Source and number of every picture, by name."""
 
 
-def data_page(report: DataReport, *, title: str) -> str:
-    """Everything that `hybridvit data check` found, with the pictures in question."""
+def data_page(report: DataReport, parts: Mapping[str, Source], *, title: str) -> str:
+    """Everything that `hybridvit data check` found in these parts, with the pictures in question."""
+    places = {source.name(index): (source, index) for source in parts.values() for index in range(len(source))}
     total = sum(map(sum, report.counts.values()))
     sizes = report.sizes
     facts: dict[str, object] = {"pictures": total, "classes": len(report.classes), "problems": len(report.problems)}
@@ -27,9 +31,9 @@ def data_page(report: DataReport, *, title: str) -> str:
         tiles(facts),
         section("Verdict", table(["finding"], [[text] for text in verdict]) if verdict else note("Nothing is wrong.")),
         _broken(report),
-        _duplicates(report),
-        _suspicious(report),
-        _gallery("Tiny pictures", report.tiny, f"A side is below {report.min_side} pixels."),
+        _duplicates(report, places),
+        _suspicious(report, places),
+        _gallery("Tiny pictures", [places[name] for name in report.tiny], f"A side is below {report.min_side} pixels."),
         section("Pictures per class", _balance(report)),
     )
 
@@ -40,7 +44,7 @@ def _broken(report: DataReport) -> Markup:
     return section("Broken pictures", table(["why"], [[entry["error"]] for entry in report.broken[:MOST]]))
 
 
-def _duplicates(report: DataReport) -> Markup:
+def _duplicates(report: DataReport, places: Places) -> Markup:
     groups = sorted(report.duplicates, key=lambda group: (not group.across_parts, not group.across_labels))
     if not groups:
         return Markup()
@@ -49,7 +53,7 @@ def _duplicates(report: DataReport) -> Markup:
         marks: list[str] = [group.kind]
         marks += ["in more than one part"] if group.across_parts else []
         marks += ["more than one label"] if group.across_labels else []
-        rows += [note(", ".join(marks)), thumbnails(group.names[:6])]
+        rows += [note(", ".join(marks)), thumbnails([places[name] for name in group.names[:6]])]
     return section(
         "Pictures that come more than once",
         *rows,
@@ -57,21 +61,21 @@ def _duplicates(report: DataReport) -> Markup:
     )
 
 
-def _suspicious(report: DataReport) -> Markup:
+def _suspicious(report: DataReport, places: Places) -> Markup:
     if not report.suspicious:
         return Markup()
     some = report.suspicious[:MOST]
     captions = [f"{s.label}, looks like {s.looks_like} ({s.votes} of 10)" for s in some]
     return section(
         "Labels to look at",
-        thumbnails([s.name for s in some], captions),
+        thumbnails([places[s.name] for s in some], captions),
         note=f"At least 9 of the 10 most similar thumbnails (8 x 8 pixels) are of one other class. In this data set such "
         f"thumbnails tell {report.thumbnail_accuracy:.0f} % of the pictures right: the lower, the less this list means.",
     )
 
 
-def _gallery(title: str, names: Sequence[str], note: str) -> Markup:
-    return section(title, thumbnails(names[:MOST]), note=f"{len(names)}. {note}") if names else Markup()
+def _gallery(title: str, found: Sequence[tuple[Source, int]], note: str) -> Markup:
+    return section(title, thumbnails(found[:MOST]), note=f"{len(found)}. {note}") if found else Markup()
 
 
 def _balance(report: DataReport) -> Markup:

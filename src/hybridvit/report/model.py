@@ -60,10 +60,9 @@ def model_page(
     `on_picture` is called with the number of pictures explained so far.
     """
     chosen = choose(result, count)
-    numbers = {source.name(index): index for index in range(len(source))}
     shown: dict[int, Thumbnail] = {}
     for number in dict.fromkeys(np.concatenate(list(chosen.values())).tolist()):
-        shown[number] = _thumbnail(model, source.read(numbers[result.paths[number]]), result, number, method=method)
+        shown[number] = _thumbnail(model, source.read(result.numbers[number]), result, number, method=method)
         on_picture(len(shown))
 
     map_words = f"Below each: {_MAP_WORDS[method]}"
