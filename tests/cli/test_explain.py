@@ -1,6 +1,7 @@
 """hybridvit explain: one command from a picture and a checkpoint to maps."""
 
 import inspect
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_the_function_of_the_package_takes_a_file_and_a_class_by_name(weights: P
     assert found.heat.shape == (60, 90)
     assert len(found.top(2)) == 2
     assert found.figure().axes
+    with Image.open(io.BytesIO(found._repr_png_())) as shown:
+        assert shown.width > shown.height > 200
 
 
 def test_pictures_may_lie_in_an_archive_or_a_list(

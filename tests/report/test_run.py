@@ -66,7 +66,7 @@ def test_a_page_has_curves_confusion_worst_pictures_recipe_and_environment(
         "Learning rate",
         "Confusion",
         "Accuracy by class",
-        "<b>70.00</b>",
+        "<b>70.00 %</b>",
         "9.9",
     ):
         assert text in html
@@ -98,6 +98,26 @@ def test_runs_of_the_same_name_are_told_by_their_paths(make_run: MakeRun) -> Non
     assert [row["run"] for row in comparison(runs)] == [str(run.folder) for run in runs]
 
 
+def test_what_is_no_figure_is_in_no_curve_and_is_never_the_best(make_run: MakeRun) -> None:
+    folder = make_run()
+    lines = (
+        '{"step": 1, "top1": NaN, "note": "x"}\n{"step": 2, "top1": 5.0}\n{"step": 3, "top1": null, "lr": Infinity}\n'
+    )
+    (folder / "metrics.jsonl").write_text(lines)
+    run = read_run(folder)
+    assert run.best == run.last == {"step": 2, "top1": 5.0}
+    assert run.curves == ["top1", "images_per_second"]
+    assert "Top-1" in run_page(run, environment={})
+
+
+@pytest.mark.parametrize("text", ["[]", "model: 5", "model: {}", "a: [", ""])
+def test_a_recipe_that_is_none_is_refused(make_run: MakeRun, text: str) -> None:
+    folder = make_run()
+    (folder / "recipe.yaml").write_text(text)
+    with pytest.raises(DataError, match="is not the folder of a run"):
+        read_run(folder)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the folder of a run"):
         read_run(tmp_path)
@@ -105,15 +125,19 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_another_task_has_its_own_figure_and_curves(make_run: MakeRun) -> None:
     folder = make_run()
-    lines = [{"step": k, "epoch": k, "mAP": value, "mIoU <b>": 0.5} for k, value in enumerate((0.1, None, 0.4))]
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "task": "segmentation"}))
+    lines = [{"step": k, "epoch": k, "miou": value, "odd <b>": 0.5} for k, value in enumerate((10.0, None, 40.0))]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = read_run(folder, primary="mAP")
+    run = read_run(folder)
     assert run.best == lines[2]
     html = run_page(run, environment={})
-    assert "best mAP" in html
-    assert "mIoU &lt;b&gt;" in html
+    assert "<b>40.00 %</b><span>best mIoU</span>" in html
+    assert "odd &lt;b&gt;" in html
     both = comparison([run, read_run(make_run("other"))])
-    assert both[0].keys() == both[1].keys() == {*comparison([run])[0], "best top-1 %", "last top-1 %"}
+    assert both[0].keys() == both[1].keys()
+    assert [row["best mIoU %"] for row in both] == [40.0, None]
+    assert [row["best top-1 %"] for row in both] == [None, 70.0]
 
 
 def test_a_class_called_script_stays_a_name_on_a_runs_page(make_run: MakeRun) -> None:

@@ -1,6 +1,7 @@
 """What a run's folder tells about it: its recipe, its metrics and its speed."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from hybridvit.errors import DataError
+from hybridvit.tasks import find_task
 
 REPORT = "report.html"
 NO_CURVES = frozenset({"step", "epoch", "images", "skipped", "broken_train", "broken_test"})
@@ -25,7 +27,9 @@ class History:
     metrics: list[dict[str, Any]]
     timings: list[dict[str, Any]]
     primary: str
-    """The figure by which the best weights are chosen; higher is better."""
+    """The figure by which its task chooses the best weights; higher is better."""
+    primary_name: str
+    """The same for people: top-1."""
 
     @property
     def name(self) -> str:
@@ -34,13 +38,13 @@ class History:
     def curve(self, key: str) -> list[tuple[float, float]]:
         """(step, value) wherever the run noted it."""
         lines = self.timings if key == "images_per_second" else self.metrics
-        return [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+        return [(line["step"], line[key]) for line in lines if _is_figure(line.get(key))]
 
     @property
     def curves(self) -> list[str]:
         """What there is a curve of, in the order in which the run noted it."""
         keys = dict.fromkeys(key for line in (*self.metrics, *self.timings) for key in line)
-        return [key for key in keys if key not in NO_CURVES]
+        return [key for key in keys if key not in NO_CURVES and self.curve(key)]
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -54,7 +58,7 @@ class History:
 
     @property
     def _evaluations(self) -> list[dict[str, Any]]:
-        return [line for line in self.metrics if line.get(self.primary) is not None]
+        return [line for line in self.metrics if _is_figure(line.get(self.primary))]
 
     @property
     def speed(self) -> float | None:
@@ -63,19 +67,21 @@ class History:
         return statistics.median(rates) if rates else None
 
 
-def read_run(folder: str | Path, *, primary: str = "top1") -> History:
-    """primary: the task's primary figure. Raises: DataError when the folder holds no run."""
+def read_run(folder: str | Path) -> History:
+    """Raises: DataError when the folder holds no run, ConfigError when its task is not known."""
     folder = Path(folder)
     try:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        metrics = _lines(folder / "metrics.jsonl")
+        if not (isinstance(recipe, dict) and isinstance(recipe.get("model"), dict) and "name" in recipe["model"]):
+            raise ValueError("recipe.yaml names no model")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(
             f"{folder} is not the folder of a run ({error}). Expected recipe.yaml and metrics.jsonl, as `hybridvit train` "
             "leaves them."
         ) from error
-    timings = folder / "timings.jsonl"
-    return History(folder, recipe, metrics, _lines(timings) if timings.is_file() else [], primary)
+    metrics, timings = (read_history(folder / f"{name}.jsonl") for name in ("metrics", "timings"))
+    task = find_task(recipe.get("task", "classification"))
+    return History(folder, recipe, metrics, timings, task.primary, task.primary_name)
 
 
 def differences(runs: Sequence[History]) -> list[tuple[str, list[Any]]]:
@@ -87,16 +93,17 @@ def differences(runs: Sequence[History]) -> list[tuple[str, list[Any]]]:
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; none where there is no such file. Raises: DataError when it is damaged."""
+    """The lines of metrics.jsonl, or timings.jsonl; none where there is no such file. Raises: DataError when it is damaged."""
     path = Path(path)
     try:
-        return _lines(path) if path.is_file() else []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not what `hybridvit train` writes, a JSON object per line: {error}") from error
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _is_figure(value: object) -> bool:
+    """Older runs noted NaN where later ones note null."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -32,13 +32,13 @@ def run_page(run: History, *, answers: str = "", environment: Mapping[str, str])
     best, primary = run.best or {}, run.primary
     skipped = (run.metrics[-1].get("skipped") or 0) if run.metrics else 0
     return page(
-        run.recipe["about"]["title"],
+        run.recipe.get("about", {}).get("title") or run.name,
         tiles(
             {
-                f"best {_name(primary)}": best.get(primary),
+                f"best {run.primary_name}": _percent(best.get(primary)),
                 "at step": best.get("step"),
                 "test pictures": best.get("images"),
-                f"last {_name(primary)}": run.last.get(primary),
+                f"last {run.primary_name}": _percent(run.last.get(primary)),
                 "pictures per second": None if run.speed is None else f"{run.speed:.0f}",
             }
         ),
@@ -70,7 +70,7 @@ def comparison(runs: Sequence[History]) -> list[dict[str, Any]]:
     """One row of figures per run."""
     rows = []
     for name, run in zip(unique_names(runs), runs, strict=True):
-        best, figure = run.best or {}, _name(run.primary)
+        best, figure = run.best or {}, f"{run.primary_name} %"
         rows.append(
             {
                 "run": name,
@@ -105,9 +105,8 @@ def _title(key: str) -> str:
     return TITLES.get(key, key)
 
 
-def _name(primary: str) -> str:
-    """As tables say it."""
-    return {"top1": "top-1 %"}.get(primary, primary)
+def _percent(figure: float | None) -> str | None:
+    return None if figure is None else f"{figure:.2f} %"
 
 
 def _short(value: Any) -> str:

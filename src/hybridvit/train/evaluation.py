@@ -11,6 +11,7 @@ from hybridvit.errors import CheckpointError
 from hybridvit.evaluate.metric import Metric
 from hybridvit.evaluate.run import stream
 from hybridvit.render.page import save_page
+from hybridvit.report.examples import examples, telling
 from hybridvit.report.history import REPORT, read_run
 from hybridvit.report.run import run_page
 from hybridvit.runtime import environment
@@ -100,8 +101,12 @@ def leave_report(run: Trainer) -> None:
     """Write the page that tells the run and its last evaluation."""
     if run.ranks.is_first and run.result:
         with reported(run):
-            history = read_run(run.out, primary=run.task.primary)
-            html = run_page(history, answers=run.result._repr_html_(), environment=environment(run.device))
+            answers, test = [run.result._repr_html_()], run.splits.test
+            title, numbers = telling(run.result, test)
+            if numbers and not is_sharded(run.evaluated):  # a sharded model answers only where every rank asks it
+                shown = examples(run.evaluated, run.task, test, run.recipe.preprocess, numbers=numbers, title=title)
+                answers.append(shown)
+            html = run_page(read_run(run.out), answers="".join(answers), environment=environment(run.device))
             save_page(run.out / REPORT, html)
 
 
