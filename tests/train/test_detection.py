@@ -99,7 +99,7 @@ def test_the_command_trains_from_a_folder_and_leaves_model_predictions_and_page(
 ) -> None:
     out = tmp_path / "run"
     assert main(["train", "detection_demo", "--data", str(scenes), "--out", str(out), "--set", *SMALL]) == 0
-    assert "Best ap" in capsys.readouterr().out
+    assert "Best AP" in capsys.readouterr().out
     model: Any = hybridvit.load(out / "best.safetensors")
     assert model.architecture == "retinanet_cmt_nano"
     assert model.label_names == list("0123456789")
@@ -107,7 +107,9 @@ def test_the_command_trains_from_a_folder_and_leaves_model_predictions_and_page(
         found = model(torch.randn(1, 3, 64, 64))
     assert found[0].keys() == {"boxes", "scores", "labels"}
     assert isinstance(json.loads((out / "predictions.coco.json").read_text()), list)
-    assert "AP50" in (out / "report.html").read_text()
+    html = (out / "report.html").read_text()
+    assert "AP50" in html
+    assert html.count("<img") == 2 * 5  # truth and answer of every picture
 
 
 def test_a_folder_without_boxes_is_refused_with_the_layouts(tmp_path: Path) -> None:
