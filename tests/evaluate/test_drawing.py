@@ -79,3 +79,11 @@ def test_few_and_many_classes_and_pictures_that_are_gone_make_a_fragment(classes
     assert "<svg" in html
     assert "1, in no figure" in html
     assert ("1000 classes" in html) == (classes == 1000)
+
+
+def test_results_show_their_confusion_matrix_and_a_row_per_class(result: Result) -> None:
+    assert result.plot().axes[0].get_images()[0].get_array().shape == (3, 3, 4)
+    assert result.figures["top1"] == 100
+    assert list(result.to_frame()["name"]) == list(result.class_names)
+    assert result.to_dict()["calibration_error"] == result.calibration_error
+    assert "100.00 %" in result.metrics._repr_html_()

@@ -18,6 +18,7 @@ from hybridvit.config import RECIPES, About, load_recipe
 from hybridvit.data.source import Splits
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
 from hybridvit.files import replacing
+from hybridvit.output import to_json
 from hybridvit.train.loop import fit, prepare
 from hybridvit.typed import from_dict, read_yaml
 
@@ -117,7 +118,7 @@ def run_sweep(
             outcome = _outcome(row, folder, epochs=run.schedule.epochs)
         outcomes.append(outcome)
         with replacing(out / "table.json") as temporary:
-            temporary.write_text(json.dumps([asdict(o) for o in outcomes], indent=2) + "\n")
+            temporary.write_text(to_json([asdict(o) for o in outcomes]) + "\n")
         yield outcome
 
 
