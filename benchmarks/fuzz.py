@@ -1,4 +1,4 @@
-"""Damage pictures, lists, archives, recipes and HTTP requests in every way and see that each is refused in words, or works.
+"""Damage pictures, lists, archives, recipes and HTTP requests in every way and see that each is refused.
 
     python benchmarks/fuzz.py [--pictures 5000] [--sets 2000] [--requests 2000] [--seed 0]
 
@@ -84,7 +84,7 @@ def pictures() -> dict[str, bytes]:
 
 def sets(data: bytes) -> dict[str, bytes]:
     """Data sets in one file, and recipes, by the name of the file; some are hostile from the start."""
-    from hybridvit.config import recipe_names
+    from hybridvit.config import list_recipes
 
     names = [f"{part}/{label}/{number}.png" for part in ("train", "val") for label in "ab" for number in range(2)]
     hostile = [
@@ -120,7 +120,7 @@ def sets(data: bytes) -> dict[str, bytes]:
     import hybridvit
 
     recipes = Path(hybridvit.__file__).parent / "recipes"
-    for name in recipe_names()[:6]:
+    for name in list_recipes()[:6]:
         found[f"{name}.yaml"] = next(recipes.rglob(f"{name}.yaml")).read_bytes()
     bomb = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 9))
     found["bomb.yaml"] = bomb.encode()

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hybridvit.config import Recipe, load_recipe, recipe_names
+from hybridvit.config import Recipe, list_recipes, load_recipe
 from hybridvit.data.opening import open_splits
 from hybridvit.models import catalog
 from hybridvit.train.loop import fit, prepare
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--device-batch", type=int, default=2)
     parser.add_argument("--whole-batch", action="store_true")
     parser.add_argument("--own-precision", action="store_true")
-    parser.add_argument("--only", nargs="+", default=recipe_names())
+    parser.add_argument("--only", nargs="+", default=list_recipes())
     args = parser.parse_args()
     overrides = [f"device_batch={args.device_batch}"]
     if not args.whole_batch:

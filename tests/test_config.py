@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from hybridvit.config import RECIPE_TYPES, RECIPES, Preprocess, Recipe, load_recipe, recipe_from_dict, recipe_names
+from hybridvit.config import RECIPE_TYPES, RECIPES, Preprocess, Recipe, list_recipes, load_recipe, recipe_from_dict
 from hybridvit.config.section import ranges
 from hybridvit.errors import ConfigError
 from hybridvit.typed import from_dict, parse_yaml
@@ -94,7 +94,7 @@ def test_accumulation_must_divide_the_global_batch() -> None:
         load_recipe("digits", ["device_batch=48"])
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_is_valid_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert load_recipe(write(tmp_path / "copy.yaml", recipe.to_yaml())) == recipe
@@ -131,7 +131,7 @@ def test_every_number_of_a_recipe_has_a_range_and_refuses_what_lies_outside(task
     bad = [int(value) for value in bad] if is_int else [*bad, math.nan, math.inf]
     assert bad
     for value in bad:
-        values: Any = load_recipe(next(name for name in recipe_names() if load_recipe(name).task == task)).to_dict()
+        values: Any = load_recipe(next(name for name in list_recipes() if load_recipe(name).task == task)).to_dict()
         section = values
         *parents, last = key.split(".")
         for parent in parents:

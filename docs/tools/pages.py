@@ -8,7 +8,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from hybridvit.config import RECIPES, Preprocess, load_recipe, recipe_names
+from hybridvit.config import RECIPES, Preprocess, list_recipes, load_recipe
 from hybridvit.models.catalog import ARCHITECTURES, Architecture
 from hybridvit.models.cmt import stage_grids
 from hybridvit.models.configs import CMTConfig, CvTConfig
@@ -260,7 +260,7 @@ def recipes() -> str:
         "Each recipe states its source, its cost and whether it was reproduced here. Where sources disagree, both values stand. "
         "`hybridvit recipes` lists them, `hybridvit train NAME --print` resolves one.",
     ]
-    named = {name: load_recipe(name) for name in recipe_names()}
+    named = {name: load_recipe(name) for name in list_recipes()}
     rows = [
         [f"[`{name}`](#{name.replace('/', '')})", f"`{recipe.model.name}`", recipe.about.title, recipe.about.status]
         for name, recipe in named.items()

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from hybridvit.allocator import keep_memory as keep_memory
     from hybridvit.attribution.explain import explain as explain
     from hybridvit.compare.align import align as align
+    from hybridvit.config import list_recipes as list_recipes
+    from hybridvit.config import load_recipe as load_recipe
     from hybridvit.inference.predictor import Predictor as Predictor
     from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
     from hybridvit.weights.download import download as download
+    from hybridvit.weights.load import inspect as inspect
     from hybridvit.weights.load import load as load
     from hybridvit.weights.pretrained import create_model as create_model
     from hybridvit.weights.pretrained import list_models as list_models
@@ -39,9 +42,12 @@ _PUBLIC = {
     "download": "hybridvit.weights.download",
     "explain": "hybridvit.attribution.explain",
     "export_weights": "hybridvit.weights.convert",
+    "inspect": "hybridvit.weights.load",
     "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",
+    "list_recipes": "hybridvit.config",
     "load": "hybridvit.weights.load",
+    "load_recipe": "hybridvit.config",
     "predict": "hybridvit.inference.predictor",
     "save": "hybridvit.weights.checkpoint",
 }
@@ -53,9 +59,12 @@ __all__ = [
     "download",
     "explain",
     "export_weights",
+    "inspect",
     "keep_memory",
     "list_models",
+    "list_recipes",
     "load",
+    "load_recipe",
     "predict",
     "save",
 ]

@@ -158,10 +158,10 @@ def test_figures_agree_with_their_files() -> None:
 
 def test_the_recipes_headers_hold_commands_that_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     from documents import our_words
-    from hybridvit.config import load_recipe, recipe_names
+    from hybridvit.config import list_recipes, load_recipe
 
     do_nothing(monkeypatch)
-    for name in recipe_names():
+    for name in list_recipes():
         words = our_words(load_recipe(name).about.command)
         assert words, name
         assert run(words) == 0, name

@@ -65,7 +65,7 @@ def test_no_package_registry_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "constraints.txt"]
+    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", "Makefile", "constraints.txt"]
 )
 def test_a_newcomer_finds_the_usual_files(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hybridvit.config import DistillSection, Preprocess, load_recipe, recipe_names
+from hybridvit.config import DistillSection, Preprocess, list_recipes, load_recipe
 from hybridvit.errors import ConfigError
 from hybridvit.tasks import find_task
 from hybridvit.tasks.mixing import loss_of
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 OWN_PREPROCESSING = ("digits", "segmentation_demo", "cmt_ti_flyegle")  # flyegle's training evaluates at 184 -> 160
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_builds_model_optimizer_schedule_and_transforms(name: str) -> None:
     recipe = load_recipe(name)
     with torch.device("meta"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridvit.cli.options import add, refuse
-from hybridvit.output import Table, to_json
+from hybridvit.output import to_json
 
 if TYPE_CHECKING:
     from hybridvit.data.source import Counts
@@ -93,12 +93,8 @@ def _judge(args: argparse.Namespace) -> int:
     if args.json:
         about = {"checkpoint": str(args.files[0]), "data": found.data}
         print(to_json({**about, **found.result.to_dict(), "broken": found.broken}))
-        return 1 if found.broken else 0
-    print(f"{args.files[0]} on {found.data}\n{found.result}\n")
-    rows = found.result.to_dict()["classes"]
-    show(Table(list(rows[0]), [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows]))
-    if found.broken:
-        print(f"{len(found.broken)} pictures could not be read and are in no figure:", *found.broken[:10], sep="\n  ")
+    else:
+        show(f"{args.files[0]} on {found.data}", *found.describe())
     return 1 if found.broken else 0
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
-    from hybridvit.config import load_recipe, recipe_names
+    from hybridvit.config import list_recipes, load_recipe
     from hybridvit.errors import ConfigError
     from hybridvit.train.yacs_file import import_to
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"Wrote {out}. Train it with `hybridvit train {out} --data DIR`; see it with --print.")
         return 0
     refuse(args, "--gpus", "--out", because="they go with `recipes import`")
-    recipes = {name: load_recipe(name) for name in recipe_names()}
+    recipes = {name: load_recipe(name) for name in list_recipes()}
     if args.json:
         print(to_json({name: recipe.to_dict() for name, recipe in recipes.items()}))
         return 0

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from hybridvit.cli.options import METHODS, add, refuse
 from hybridvit.output import Table, to_json
@@ -26,39 +25,30 @@ def run(args: argparse.Namespace) -> int:
     if args.data is None:
         return _compare(args)
     from hybridvit.cli.progress import progress
-    from hybridvit.data.opening import open_test
     from hybridvit.errors import ConfigError
-    from hybridvit.evaluate.answers import answers
     from hybridvit.render.page import save_page
-    from hybridvit.report.model import about_checkpoint, model_page
+    from hybridvit.report.file import report_file
     from hybridvit.runtime import pick_device
-    from hybridvit.weights.load import load, read_checkpoint
 
     if len(args.files) > 1:
         raise ConfigError("A report is about one checkpoint: give one, or leave out --data to compare runs.")
     refuse(args, "--json", because="it is for runs side by side; `hybridvit eval --json` prints a checkpoint's figures")
     (file,) = args.files
-    model: Any = load(file, device=pick_device(args.device))
-    data_name, found = open_test(args.data, root=args.root, columns=args.columns, val_split=args.val_split)
-    with progress("evaluating") as advance:
-        source, result = answers(
-            model, found, names=(str(file), data_name), batch_size=args.batch, workers=args.workers, on_batch=advance
-        )
-    with progress("explaining", total=min(3 * args.pictures, len(source))) as advance:
-        html = model_page(
-            model,
-            result,
-            source,
-            title=f"{file.stem}, a {model.architecture}",
-            data_name=data_name,
-            about=about_checkpoint(file, read_checkpoint(file)),
-            method=args.method,
-            count=args.pictures,
-            on_picture=advance,
+    how = {
+        name: getattr(args, name) for name in ("data", "root", "columns", "val_split", "method", "pictures", "workers")
+    }
+    with progress("evaluating") as evaluated, progress("explaining") as explained:
+        html, result, counts = report_file(
+            file,
+            **how,
+            batch_size=args.batch,
+            device=pick_device(args.device),
+            on_batch=evaluated,
+            on_picture=explained,
         )
     out = args.out or file.with_suffix(".html")
     save_page(out, html)
-    print(found.counts)
+    print(counts)
     print(f"{out}  top-1 {result.metrics.top1:.2f} % of {result.metrics.images} pictures")
     return 1 if result.broken else 0
 

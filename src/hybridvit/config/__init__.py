@@ -5,7 +5,7 @@ Importing this room never imports torch. Each task's own sections stand in a fil
 
 from hybridvit.config.classification import AugmentSection, ClassificationRecipe, DistillSection, MixSection
 from hybridvit.config.detection import DetectionAugmentSection, DetectionRecipe
-from hybridvit.config.loading import RECIPE_TYPES, RECIPES, load_recipe, recipe_from_dict, recipe_names
+from hybridvit.config.loading import RECIPE_TYPES, RECIPES, list_recipes, load_recipe, recipe_from_dict
 from hybridvit.config.multilabel import MultilabelRecipe
 from hybridvit.config.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from hybridvit.config.recipe import (
@@ -44,7 +44,7 @@ __all__ = [
     "RunSection",
     "ScheduleSection",
     "SegmentationRecipe",
+    "list_recipes",
     "load_recipe",
     "recipe_from_dict",
-    "recipe_names",
 ]

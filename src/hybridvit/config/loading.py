@@ -23,7 +23,7 @@ RECIPE_TYPES: dict[str, type[Recipe]] = {
 """By task; hybridvit.tasks has a module of the same name."""
 
 
-def recipe_names() -> list[str]:
+def list_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
@@ -38,7 +38,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        near = difflib.get_close_matches(str(name_or_path), recipe_names(), n=1, cutoff=0.0)
+        near = difflib.get_close_matches(str(name_or_path), list_recipes(), n=1, cutoff=0.0)
         raise ConfigError(
             f"{name_or_path} is neither a recipe nor a file; the nearest recipe is {near[0]}. "
             "`hybridvit recipes` lists them all."

@@ -11,6 +11,7 @@ from hybridvit.data.loader import eval_loader
 from hybridvit.errors import DataError, some
 from hybridvit.evaluate.metric import Result
 from hybridvit.evaluate.run import stream
+from hybridvit.output import Table
 from hybridvit.tasks import find_task
 from hybridvit.weights.load import load
 
@@ -22,6 +23,16 @@ class Judgement:
     """The part that was judged on."""
     broken: list[str]
     """Pictures that could not be read, and are in no figure."""
+
+    def describe(self) -> list[object]:
+        """The task's figures, and a table of the classes."""
+        rows = self.result.to_dict()["classes"]
+        cells = [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        blocks: list[object] = [f"{self.result}\n", Table(list(rows[0]), cells)]
+        if self.broken:
+            said = f"{len(self.broken)} pictures could not be read and are in no figure:"
+            blocks.append("\n  ".join([said, *self.broken[:10]]))
+        return blocks
 
 
 def judge(
