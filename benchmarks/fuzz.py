@@ -1,4 +1,4 @@
-"""Damage pictures, lists, archives, recipes and HTTP requests in every way and see that each is refused.
+"""Damage pictures, lists, archives, recipes and HTTP requests in every way and see that each is refused in words, or works.
 
     python benchmarks/fuzz.py [--pictures 5000] [--sets 2000] [--requests 2000] [--seed 0]
 
