@@ -17,7 +17,7 @@ from markupsafe import Markup
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.evaluate.calibration import calibration_error, calibration_section, reliability
-from hybridvit.evaluate.metrics import Metrics, measure, softmax
+from hybridvit.evaluate.metrics import ClassMetrics, Metrics, measure, softmax
 from hybridvit.files import writing
 from hybridvit.render.page import Thumbnail, fragment, note, pictures, read_or_grey, section, tiles
 
@@ -62,6 +62,20 @@ class Result:
     @property
     def figures(self) -> Mapping[str, float | None]:
         return self.metrics.figures
+
+    @property
+    def top1(self) -> float:
+        """In percent."""
+        return self.metrics.top1
+
+    @property
+    def per_class(self) -> dict[str, ClassMetrics]:
+        return {one.name: one for one in self.metrics.classes}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Pictures by true class (row) and predicted class (column)."""
+        return np.array(self.metrics.confusion)
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.metrics.to_dict(), "calibration_error": self.calibration_error, "broken": list(self.broken)}

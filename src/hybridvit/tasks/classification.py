@@ -13,7 +13,8 @@ from hybridvit.data.loader import EvalTransform, TrainTransform, normalize, stac
 from hybridvit.data.opening import open_splits, open_test
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
-from hybridvit.evaluate.logits import Recorder
+from hybridvit.evaluate.answers import answers
+from hybridvit.evaluate.logits import Recorder, Result
 from hybridvit.evaluate.metric import Metric
 from hybridvit.evaluate.metrics import Accuracy, softmax
 from hybridvit.evaluate.views import mean_logits
@@ -55,6 +56,12 @@ class Classification:
 
     def metric(self, source: Source, *, keep: bool = False) -> Metric:
         return Recorder(source.class_names) if keep else Accuracy(source.class_names)
+
+    def evaluate(
+        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
+    ) -> Result:
+        """Classes are matched by name, ImageNet's also by synset."""
+        return answers(model, source, names=names, batch_size=batch_size, workers=workers)[1]
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         probabilities = softmax(prediction[None])[0]

@@ -18,9 +18,11 @@ from hybridvit.data.objects import Objects, encode
 from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError
 from hybridvit.evaluate.detection import CocoMetric, Detections
+from hybridvit.evaluate.metric import Result
 from hybridvit.models.heads import assembly
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.boxes_drawing import draw_boxes
+from hybridvit.tasks.evaluating import evaluate_model
 
 # B batch, N objects, C channels, H rows, W columns
 
@@ -86,6 +88,11 @@ class Detection:
     def headline(self, figures: Mapping[str, Any]) -> str:
         masks = f"  mask AP {_figure(figures['mask_ap'])}" if "mask_ap" in figures else ""
         return f"AP {_figure(figures['ap'])}  AP50 {_figure(figures['ap50'])}{masks}"
+
+    def evaluate(
+        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
+    ) -> Result:
+        return evaluate_model(self, model, source, names=names, batch_size=batch_size, workers=workers)
 
     def row(self, prediction: Detections, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """The best `top_k` of a picture; its box in pixels, its mask as COCO's runs."""

@@ -15,11 +15,13 @@ from hybridvit.data.loader import EvalTransform, TrainTransform, normalize, stac
 from hybridvit.data.multilabel import open_multilabel_splits, open_multilabel_test
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
+from hybridvit.evaluate.metric import Result
 from hybridvit.evaluate.multilabel import MeanAveragePrecision
 from hybridvit.evaluate.views import mean_logits
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.caption import caption
 from hybridvit.tasks.classification import create_classifier
+from hybridvit.tasks.evaluating import evaluate_model
 from hybridvit.tasks.mixing import Mixer
 
 # B batch, C channels, H rows, W columns, K classes
@@ -54,6 +56,11 @@ class Multilabel:
 
     def metric(self, source: Source, *, keep: bool = False) -> MeanAveragePrecision:
         return MeanAveragePrecision(source.class_names)
+
+    def evaluate(
+        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
+    ) -> Result:
+        return evaluate_model(self, model, source, names=names, batch_size=batch_size, workers=workers)
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         best = np.argsort(-prediction, kind="stable")[:top_k]

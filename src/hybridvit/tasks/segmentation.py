@@ -17,10 +17,12 @@ from hybridvit.data.mask_transforms import EvalTransform, Placed, TrainTransform
 from hybridvit.data.masks import IGNORE, ignore_value
 from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError
+from hybridvit.evaluate.metric import Result
 from hybridvit.evaluate.segmentation import Confusion
 from hybridvit.models.heads import assembly
 from hybridvit.models.heads.segmenter import AUXILIARY, OUT, classes_at
 from hybridvit.runtime import autocast, weights_dtype
+from hybridvit.tasks.evaluating import evaluate_model
 from hybridvit.tasks.segmentation_drawing import overlay, runs
 from hybridvit.tasks.segmentation_loss import segmentation_loss
 
@@ -82,6 +84,11 @@ class Segmentation:
 
     def headline(self, figures: Mapping[str, Any]) -> str:
         return f"mIoU {figures['miou']:6.2f} %  boundary {figures['boundary_iou']:6.2f} %  accuracy {figures['accuracy']:.2f} %"
+
+    def evaluate(
+        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
+    ) -> Result:
+        return evaluate_model(self, model, source, names=names, batch_size=batch_size, workers=workers)
 
     def row(self, prediction: Mask, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """The classes of most pixels with their share and COCO's runs."""

@@ -80,6 +80,14 @@ class Task(Protocol):
     def metric(self, source: Source, *, keep: bool = False) -> Metric:
         """Fresh, for the pictures of this source (its class_names, its targets). keep: predictions, too, for save()."""
 
+    def evaluate(
+        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
+    ) -> Result:
+        """What a model from a file says about pictures that it was not trained with. `names`: of the model, of the data.
+
+        Raises: DataError when the classes are not the model's.
+        """
+
     def row(self, prediction: Prediction, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """What is said of one picture, for JSON, tables and Parquet."""
 
