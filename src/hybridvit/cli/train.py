@@ -4,9 +4,8 @@ import argparse
 import shlex
 import signal
 from pathlib import Path
-from typing import Any
 
-from hybridvit.cli.options import add, refuse
+from hybridvit.cli.options import add
 
 HELP = """Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg. List files, zip files,
 tar shards and saved Hugging Face data sets are read, too."""
@@ -44,11 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
     splits = None
     if args.data:
-        lists = recipe.task in ("classification", "multilabel")
-        if not lists:
-            refuse(args, "--columns", because=f"data sets of {recipe.task} are no list files with columns")
-        how: dict[str, Any] = {"columns": args.columns} if lists else {}
-        splits = find_task(recipe.task).open_splits(args.data, root=args.root, val_split=recipe.data.val_split, **how)
+        splits = find_task(recipe.task).open_splits(
+            args.data, root=args.root, columns=args.columns, val_split=recipe.data.val_split
+        )
     if args.print:
         print(describe(recipe, num_images=len(splits.train) if splits else None))
         return 0
