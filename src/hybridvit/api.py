@@ -21,7 +21,9 @@ from hybridvit.data.source import Splits
 from hybridvit.errors import DataError
 from hybridvit.evaluate.metric import Result
 from hybridvit.evaluate.table import to_frame, to_html
+from hybridvit.render.page import fragment
 from hybridvit.report.history import REPORT, History, read_run
+from hybridvit.report.run import curves
 from hybridvit.runtime import joined_ranks, local_device, pick_device
 from hybridvit.tasks import find_task
 from hybridvit.train.loop import Callback, fit, prepare
@@ -47,7 +49,7 @@ class Run:
 
     @cached_property
     def history(self) -> History:
-        return read_run(self.out, primary=find_task(self.recipe.task).primary)
+        return read_run(self.out)
 
     @property
     def metrics(self) -> Any:
@@ -85,7 +87,8 @@ class Run:
     def _repr_html_(self) -> str:
         lines = [line for line in self.history.metrics if "epoch" in line]
         columns = list(lines[0]) if lines else []
-        return to_html(str(self), columns, [[line.get(key) for key in columns] for line in lines])
+        rows = [[line.get(key) for key in columns] for line in lines]
+        return "".join([to_html(str(self), columns, rows), fragment(curves({"": self.history}))])
 
 
 def train(

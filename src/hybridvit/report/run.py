@@ -42,7 +42,7 @@ def run_page(run: History, *, answers: str = "", environment: Mapping[str, str])
                 "pictures per second": None if run.speed is None else f"{run.speed:.0f}",
             }
         ),
-        section("Curves", _curves({"": run})),
+        section("Curves", curves({"": run})),
         section("Last evaluation", Markup(answers)) if answers else Markup(),
         section("Recipe", folded("the resolved recipe", preformatted(yaml.safe_dump(run.recipe, sort_keys=False)))),
         section("Environment", table(["what", "value"], list(environment.items()))),
@@ -62,7 +62,7 @@ def compare_page(runs: Sequence[History]) -> str:
             "What their recipes differ in",
             table(["key", *names], differing) if differing else Markup("Nothing: the recipes are the same."),
         ),
-        section("Curves", _curves(dict(zip(names, runs, strict=True)))),
+        section("Curves", curves(dict(zip(names, runs, strict=True)))),
     )
 
 
@@ -93,7 +93,8 @@ def unique_names(runs: Sequence[History]) -> list[str]:
     return [printable(name) for name in (names if len(set(names)) == len(names) else (str(run.folder) for run in runs))]
 
 
-def _curves(runs: Mapping[str, History]) -> Markup:
+def curves(runs: Mapping[str, History]) -> Markup:
+    """Everything that a run noted, runs over each other, by name."""
     keys = dict.fromkeys(key for run in runs.values() for key in run.curves)
     order = [key for key in TITLES if key in keys] + [key for key in keys if key not in TITLES]
     return charts(
