@@ -1,5 +1,6 @@
 """Masks are read exactly, in every layout, and what would teach something wrong in silence is refused with the values found."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hybridvit.cli.main import main
 from hybridvit.data.mask_check import check_masks, refuse_wrong_masks
 from hybridvit.data.mask_folders import CITYSCAPES, VOC, MaskSource, read_masks
-from hybridvit.data.mask_opening import open_mask_splits, open_mask_test
+from hybridvit.data.mask_opening import open_mask_parts, open_mask_splits, open_mask_test
 from hybridvit.data.masks import Classes, colour_map, read_values, to_classes
 from hybridvit.errors import DataError
 
@@ -420,3 +422,49 @@ def test_masks_are_looked_at_before_they_are_opened_for_training(make: Make) -> 
     for opened in (open_mask_splits, open_mask_test):
         with pytest.raises(DataError, match="cannot be trained on"):
             opened(root if opened is open_mask_splits else make(val=(mask((0, 9)),)))
+
+
+def test_outlines_of_a_coco_file_are_painted_the_smaller_over_the_larger(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        photo(tmp_path / part / "a.png", (6, 8))
+        polygons = {1: [[0, 0, 8, 0, 8, 6, 0, 6]], 2: [[2, 2, 5, 2, 5, 4, 2, 4]]}
+        annotations = [
+            {
+                "id": k,
+                "image_id": 1,
+                "category_id": k,
+                "segmentation": polygons[k],
+                "bbox": box,
+                "area": area,
+                "iscrowd": 0,
+            }
+            for k, box, area in ((2, [2, 2, 3, 2], 6), (1, [0, 0, 8, 6], 48))
+        ]
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}],
+            "categories": [{"id": 1, "name": "sky"}, {"id": 2, "name": "kite"}],
+            "annotations": annotations,
+        }
+        (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
+    splits = open_mask_splits(tmp_path)
+    assert splits.train.class_names == ("background", "sky", "kite")
+    expected = np.ones((6, 8), dtype=np.uint8)
+    expected[2:4, 2:5] = 2
+    assert np.array_equal(splits.test.target(0).numpy(), expected)
+    report = check_masks(open_mask_parts(tmp_path))
+    assert report.problems == []
+    assert report.pixels["train"] == [0, 42, 6]
+
+
+def test_the_command_checks_masks(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make()
+    assert main(["data", "check", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "3 pictures with masks of 3 classes" in said
+    assert "No problem found." in said
+    write(root / "masks" / "train" / "0.png", mask((0, 9)))
+    assert main(["data", "check", str(root)]) == 1
+    assert "holds values 0, 9" not in (said := capsys.readouterr().out)
+    assert "0.png holds value 9, but there are 3 classes: 0 to 2" in said
+    assert main(["data", "check", str(root), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["broken"][0]["part"] == "train"

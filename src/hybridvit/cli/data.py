@@ -4,11 +4,13 @@ import argparse
 import os
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, refuse
 from hybridvit.output import to_json
 
 HELP = """check: read every picture of DIR and say what is wrong: broken, duplicated (also between train and test),
-tiny and oddly labelled pictures, class balance, class order. Exit code 1: something would make results wrong."""
+tiny and oddly labelled pictures, class balance, class order. Of masks: colours, values beyond the classes, off by
+one, other sizes, JPEG, and what else would be learnt wrongly in silence. Exit code 1: something would make results
+wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +26,11 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
     from hybridvit.data.check import check
+    from hybridvit.data.mask_folders import has_masks
     from hybridvit.data.opening import open_parts
 
+    if has_masks(args.data):
+        return _check_masks(args)
     parts = open_parts(args.data, root=args.root, columns=args.columns)
     workers = (os.cpu_count() or 1) if args.workers is None else args.workers
     with progress("reading", total=sum(map(len, parts.values()))) as advance:
@@ -39,4 +44,21 @@ def run(args: argparse.Namespace) -> int:
         from hybridvit.report.data import data_page
 
         save_page(args.report, data_page(report, parts, title=str(args.data)))
+    return 1 if report.problems else 0
+
+
+def _check_masks(args: argparse.Namespace) -> int:
+    from hybridvit.cli.progress import progress
+    from hybridvit.cli.table import show
+    from hybridvit.data.mask_check import check_masks
+    from hybridvit.data.mask_opening import open_mask_parts
+
+    refuse(args, "--root", "--columns", "--report", because="this data set has masks")
+    parts = open_mask_parts(args.data)
+    with progress("reading", total=sum(map(len, parts.values()))) as advance:
+        report = check_masks(parts, on_progress=advance)
+    if args.json:
+        print(to_json({"data": str(args.data), **report.to_dict()}))
+    else:
+        show(*report.describe())
     return 1 if report.problems else 0

@@ -9,16 +9,21 @@ import numpy as np
 
 from hybridvit.data.decode import decode
 from hybridvit.data.mask_folders import MaskSource
+from hybridvit.data.mask_objects import PaintedObjects
 from hybridvit.data.masks import diagnosis, present, to_classes
 from hybridvit.errors import DataError
+from hybridvit.output import Table
 
 BEFORE_TRAINING = 200
 """Pairs of each part that are looked at before training, evenly spread; every other one is checked as it is read."""
 SHOWN = 5
+Pairs = MaskSource | PaintedObjects
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskReport:
+    seen: int
+    """Pairs that were read."""
     classes: tuple[str, ...]
     reduce_zero_label: bool
     pixels: dict[str, list[int]]
@@ -35,9 +40,24 @@ class MaskReport:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def describe(self, most: int = 10) -> list[object]:
+        """Texts and tables, for people."""
+        parts = list(self.pixels)
+        rule = ", 0 is no class" if self.reduce_zero_label else ""
+        blocks: list[object] = [f"{self.seen} pictures with masks of {len(self.classes)} classes{rule}"]
+        shares = [[100 * count / max(sum(counts), 1) for count in counts] for counts in self.pixels.values()]
+        rows = [[name, *(f"{share[k]:.2f}" for share in shares)] for k, name in enumerate(self.classes)]
+        blocks.append(Table(["class", *(f"% of pixels, {part}" if part else "% of pixels" for part in parts)], rows))
+        if self.broken:
+            lines = [entry["error"] for entry in self.broken]
+            more = [f"... {len(lines) - most} more (--json lists all)"] if len(lines) > most else []
+            blocks.append("\n  ".join([f"\nCannot be used ({len(lines)}):", *lines[:most], *more]))
+        blocks += ["", *(f"PROBLEM: {text}" for text in self.problems), *(f"notice: {text}" for text in self.notices)]
+        return blocks if self.problems else [*blocks, "No problem found."]
+
 
 def check_masks(
-    parts: Mapping[str, MaskSource],
+    parts: Mapping[str, Pairs],
     *,
     most: int | None = None,
     decode_pictures: bool = True,
@@ -45,7 +65,9 @@ def check_masks(
 ) -> MaskReport:
     """Read the pairs of every part, or `most` of each, evenly spread, and say what is wrong with them."""
     classes = next(iter(parts.values())).classes
+    chosen = {part: _spread(len(source), most) for part, source in parts.items()}
     report = MaskReport(
+        seen=sum(map(len, chosen.values())),
         classes=classes.names,
         reduce_zero_label=classes.reduce_zero_label,
         pixels={},
@@ -60,11 +82,11 @@ def check_masks(
     for part, source in parts.items():
         pixels = np.zeros(len(classes.names), dtype=np.int64)
         pictures, num_ignored = np.zeros_like(pixels), 0
-        for index in _spread(len(source), most):
+        for index in chosen[part]:
             try:
                 values_HW = source.values(index)
                 found |= set(present(values_HW))
-                numbers_HW = to_classes(values_HW, classes, name=str(source.pairs[index][1]))
+                numbers_HW = to_classes(values_HW, classes, name=source.mask_name(index))
                 if decode_pictures:
                     decode(source.read(index), name=source.name(index))
             except (DataError, OSError) as error:
@@ -92,7 +114,7 @@ def check_masks(
     return report
 
 
-def refuse_wrong_masks(parts: Mapping[str, MaskSource]) -> None:
+def refuse_wrong_masks(parts: Mapping[str, Pairs]) -> None:
     """What training does first. Raises: DataError with every kind of fault, and the first pairs that have it."""
     report = check_masks(parts, most=BEFORE_TRAINING, decode_pictures=False)
     if not report.problems:

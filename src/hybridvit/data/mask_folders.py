@@ -35,6 +35,7 @@ from hybridvit.typed import parse_yaml
 PARTS = ("training", "validation", "train", "val", "test", "train2017", "val2017", "valid")
 PART_NAMES = {"training": "train", "train2017": "train", "validation": "val", "val2017": "val", "valid": "val"}
 MASK_FOLDERS = ("masks", "labels", "annotations")
+ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg", ".webp")
 SUFFIXES = ("", "_mask", "_labelTrainIds")
 SCANNED = 2000
 """Most masks to find the number of classes in, where nothing names them."""
@@ -83,6 +84,9 @@ class MaskSource(Source):
     def read(self, index: int) -> bytes:
         return self.pairs[index][0].read_bytes()
 
+    def mask_name(self, index: int) -> str:
+        return str(self.pairs[index][1])
+
     def values(self, index: int) -> np.ndarray:
         """The mask's values as its file holds them, seen to fit the picture. Shape: (H, W). Raises: DataError, OSError."""
         picture, mask = self.pairs[index]
@@ -92,7 +96,15 @@ class MaskSource(Source):
 
     def target(self, index: int) -> Mask:
         """Numbers of classes, or classes.ignore. Shape: (H, W) of the upright picture. Raises: DataError, OSError."""
-        return Mask(torch.from_numpy(to_classes(self.values(index), self.classes, name=str(self.pairs[index][1]))))
+        return Mask(torch.from_numpy(to_classes(self.values(index), self.classes, name=self.mask_name(index))))
+
+
+def has_masks(root: Path) -> bool:
+    """Whether mask pictures lie where one of these layouts has them."""
+    folders = [root / name for name in ("gtFine", "SegmentationClass", "stuffthingmaps")]
+    for at in (root, *(root / part for part in PARTS)):
+        folders += [at / masks for masks in MASK_FOLDERS if (at / "images").is_dir()]
+    return any(path.suffix.lower() in ENDINGS for folder in folders for path in folder.rglob("*"))
 
 
 def read_masks(root: str | Path) -> dict[str, MaskSource]:

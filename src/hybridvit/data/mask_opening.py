@@ -4,11 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridvit.data.mask_check import refuse_wrong_masks
-from hybridvit.data.mask_folders import read_masks
+from hybridvit.data.detection.opening import TESTS, find_boxes, open_box_parts
+from hybridvit.data.mask_check import Pairs, refuse_wrong_masks
+from hybridvit.data.mask_folders import has_masks, read_masks
+from hybridvit.data.mask_objects import PaintedObjects
 from hybridvit.data.source import Source, Splits
 from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError
+
+
+def open_mask_parts(path: str | Path) -> dict[str, Pairs]:
+    """Every part there is, by name; "" where the data set is one whole. Masks come before outlines of objects, if there are both.
+
+    Raises: DataError as read_masks and open_box_parts.
+    """
+    if not has_masks(Path(path)) and find_boxes(Path(path)):
+        return {name: PaintedObjects(source) for name, source in open_box_parts(path).items()}
+    return dict(read_masks(path))
 
 
 def open_mask_splits(
@@ -19,8 +31,8 @@ def open_mask_splits(
     Raises: DataError as read_masks, where a part is missing, and where masks would teach something wrong.
     """
     _refuse_options(root, columns)
-    parts = read_masks(path)
-    tests = [name for name in parts if name in ("val", "test")]
+    parts = open_mask_parts(path)
+    tests = [name for name in parts if name in TESTS]
     if val_split:
         if tests:
             raise DataError(f"{path} has its own {tests[0]} part; --val-split is for data sets without one.")
@@ -43,8 +55,8 @@ def open_mask_test(
     _refuse_options(root, columns)
     if val_split:
         return f"{path} (the {val_split:g} held out)", open_mask_splits(path, val_split=val_split).test
-    parts = read_masks(path)
-    name = next((name for name in ("val", "test", "") if name in parts), None)
+    parts = open_mask_parts(path)
+    name = next((name for name in (*TESTS, "") if name in parts), None)
     if name is None:
         raise DataError(f"{path} has {_parts(parts)}, and none to be judged on: val, test.")
     refuse_wrong_masks({name: parts[name]})

@@ -82,9 +82,6 @@ class Segmentation:
     def metric(self, source: Source, *, keep: bool = False) -> Confusion:
         return Confusion(source.class_names)
 
-    def headline(self, figures: Mapping[str, Any]) -> str:
-        return f"mIoU {figures['miou']:6.2f} %  boundary {figures['boundary_iou']:6.2f} %  accuracy {figures['accuracy']:.2f} %"
-
     def evaluate(
         self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
     ) -> Result:
