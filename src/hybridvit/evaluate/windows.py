@@ -129,8 +129,9 @@ def _bands(look: _Look, picture: Image.Image, window: tuple[int, int], overlap: 
         finished = next_top - top
         # A sum's largest is its mean's largest: every class of a pixel was added up as often.
         yield _classes(sums_KRW[:, :finished])
-        sums_KRW = sums_KRW.roll(-finished, dims=1)
-        sums_KRW[:, rows - finished :] = 0
+        for row_RW in sums_KRW:  # class by class: a second copy of all would be the largest thing here
+            row_RW[: rows - finished] = row_RW[finished:].clone()
+            row_RW[rows - finished :] = 0
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:

@@ -69,7 +69,7 @@ def classes_at(logits_KHW: Tensor, size: tuple[int, int]) -> Tensor:
 
     -1 everywhere where a logit is not finite. Shape: (K, H, W) -> size, int64.
     """
-    if not logits_KHW.isfinite().all():
+    if not torch.stack(torch.aminmax(logits_KHW)).isfinite().all():
         return torch.full(size, -1, device=logits_KHW.device)
     if logits_KHW.shape[1:] == torch.Size(size):
         return logits_KHW.argmax(dim=0)
