@@ -14,8 +14,8 @@ from hybridvit.data.masks import colour_map, palette_picture, read_values
 from hybridvit.errors import ConfigError
 from hybridvit.models.heads import segmenter
 from hybridvit.models.heads.segmenter import classes_at, resize
+from hybridvit.render.masks import difference, overlay, runs
 from hybridvit.tasks.segmentation import TASK
-from hybridvit.tasks.segmentation_drawing import difference, overlay, runs
 from hybridvit.tasks.segmentation_loss import dice, lovasz, segmentation_loss
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import hybridvit
 from hybridvit.cli.main import main
 from hybridvit.config import load_recipe
-from hybridvit.data.scene_masks import MaskScenes, write_mask_scenes
+from hybridvit.data.scenes import DigitScenes, write_scenes
 from hybridvit.tasks import find_task
 from hybridvit.train.loop import fit, prepare
 from hybridvit.train.state import list_states
@@ -42,8 +43,9 @@ SMALL = (
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
-    write_mask_scenes(root, MaskScenes("train", count=16), "train")
-    return write_mask_scenes(root, MaskScenes("test", count=5), "val")
+    write_scenes(root, "train", DigitScenes("train", count=16))
+    write_scenes(root, "valid", DigitScenes("test", count=5))
+    return root
 
 
 def run_of(scenes: Path, out: Path, name: str = "semantic_fpn_cmt_nano", **kwargs: Any) -> Any:
@@ -125,6 +127,14 @@ def test_commands_train_judge_and_predict_from_folders(
     assert said["pixels"] == 5 * 64 * 64
     assert main(["eval", str(out / "last.safetensors"), "--data", str(scenes)]) == 0
     assert f"mIoU {last['miou']:.2f} %" in capsys.readouterr().out
+    with Image.open(out / "worst.png") as sheet:
+        assert sheet.width > 4 * 240
+    pictures = sorted(map(str, (scenes / "valid").glob("*.png")))
+    drawn = tmp_path / "drawn"
+    assert main(["predict", str(out / "last.safetensors"), *pictures, "--draw", str(drawn), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["pictures"][0]["predictions"][0]
+    assert sum(first["rle"]["counts"]) == 64 * 64
+    assert len(list(drawn.glob("*.png"))) == 5
 
 
 def test_a_model_is_not_judged_on_other_classes(scenes: Path, tmp_path: Path) -> None:

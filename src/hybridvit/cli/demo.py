@@ -14,7 +14,8 @@ from hybridvit.cli.options import add
 
 HELP = """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the
 first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. With
---task detection, find the digits on scenes that are composed of them: about four. Every step is a command that works
+--task detection, find the digits on scenes that are composed of them, with --task segmentation every pixel of theirs:
+about four. Every step is a command that works
 on your own folder, too, and is shown."""
 
 TEST_SCENES = 200
@@ -90,16 +91,24 @@ def _digits(out: Path, train: list[Any], program: str) -> Plan:
     )
 
 
-def _scenes(out: Path, train: list[Any], program: str) -> Plan:
+def _scenes(out: Path) -> tuple[Path, str]:
+    """Where the scenes are, and what is said of them."""
     from hybridvit.data.scenes import DigitScenes, write_scene_recipe, write_scenes
 
-    data, drawn = out / "scenes", out / "drawn"
+    data = out / "scenes"
     write_scene_recipe(data, "train", count=TRAIN_SCENES)
     write_scenes(data, "valid", DigitScenes("test", count=TEST_SCENES))
-    weights = out / "run" / "last.safetensors"
+    return data, (
+        f"{TEST_SCENES} scenes of digits to be judged on are now in {data / 'valid'}, with boxes and masks in COCO's format. "
+        f"{TRAIN_SCENES:,} others, of the other half of the digits, are composed when they are learnt from."
+    )
+
+
+def _detection(out: Path, train: list[Any], program: str) -> Plan:
+    data, said = _scenes(out)
+    weights, drawn = out / "run" / "last.safetensors", out / "drawn"
     return Plan(
-        said=f"{TEST_SCENES} scenes of digits to be judged on are now in {data / 'valid'}, with boxes and masks in COCO's "
-        f"format. {TRAIN_SCENES:,} others, of the other half of the digits, are composed when they are learnt from.",
+        said=said,
         steps=[
             ["train", "detection_demo", "--data", data, *train],
             ["eval", weights, "--data", data],
@@ -116,8 +125,29 @@ def _scenes(out: Path, train: list[Any], program: str) -> Plan:
     )
 
 
+def _segmentation(out: Path, train: list[Any], program: str) -> Plan:
+    data, said = _scenes(out)
+    weights, drawn = out / "run" / "last.safetensors", out / "drawn"
+    return Plan(
+        said=said,
+        steps=[
+            ["train", "segmentation_demo", "--data", data, *train],
+            ["eval", weights, "--data", data],
+            ["predict", weights, *sorted((data / "valid").glob("*.png"))[:8], "--draw", drawn],
+        ],
+        made=f"""\
+  {weights}  the model: weights, class names, preprocessing and recipe in one file
+  {out / "run" / "worst.png"}  the worst pictures: truth, answer and difference
+  {drawn}  a few pictures with the classes of their pixels""",
+        next=f"""\
+  {program} train finetune_segmentation --data YOUR_FOLDER --init cmt_ti.huawei_in1k     # images/train/*.jpg, masks/train/*.png
+  {program} models --task segmentation""",
+    )
+
+
 DEMOS: dict[str, tuple[Callable[[Path, list[Any], str], Plan], tuple[str, ...]]] = {
     "classification": (_digits, ("cvt_nano", "cmt_nano")),
-    "detection": (_scenes, ("retinanet_cmt_nano", "retinanet_cvt_nano", "mask_rcnn_cmt_nano")),
+    "detection": (_detection, ("retinanet_cmt_nano", "retinanet_cvt_nano", "mask_rcnn_cmt_nano")),
+    "segmentation": (_segmentation, ("semantic_fpn_cmt_nano", "semantic_fpn_cvt_nano", "upernet_cmt_nano")),
 }
 """By task: its plan, and the models that it shows."""

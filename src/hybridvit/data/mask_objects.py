@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torchvision.tv_tensors import Mask
 
-from hybridvit.data.detection.source import DetectionSource
 from hybridvit.data.masks import Classes, colour_map, ignore_value
 from hybridvit.data.source import Source
 
@@ -15,7 +14,7 @@ class PaintedObjects(Source):
     Raises, as targets are read: DataError for objects that have boxes and no outlines.
     """
 
-    def __init__(self, source: DetectionSource) -> None:
+    def __init__(self, source: Source) -> None:
         self.source, self.labels, self.counts = source, source.labels, source.counts
         self.class_names = ("background", *source.class_names)
         self.classes = Classes(self.class_names, colour_map(len(self.class_names)))
@@ -27,7 +26,7 @@ class PaintedObjects(Source):
         return self.source.name(index)
 
     def mask_name(self, index: int) -> str:
-        return f"{self.source.file}: {self.name(index)}"
+        return f"the outlines of {self.name(index)}"
 
     def read(self, index: int) -> bytes:
         return self.source.read(index)

@@ -3,6 +3,7 @@
 Units are percent throughout. Arrays: H rows, W columns, K classes.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from hybridvit.data.decode import decode
 from hybridvit.data.masks import ignore_value
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
 from hybridvit.evaluate.table import to_frame, to_html
+from hybridvit.files import replacing
+from hybridvit.render.masks import difference, overlay, sheet, with_legend
 
+WORST, DRAWN = "worst.png", 8
 BOUNDARY = 0.02
 """Width of a boundary, as a share of the picture's diagonal. Source: Cheng et al., arXiv 2103.16562."""
 
@@ -86,10 +91,14 @@ class Confusion:
     """The metric of segmentation, from masks of numbers of classes.
 
     All counts are whole numbers: no figure depends on the order of the pictures or on the number of ranks.
+
+    Args:
+        keep: the answers for the worst pictures, too, for `save`.
     """
 
-    def __init__(self, class_names: Sequence[str], *, num_worst: int = 20) -> None:
+    def __init__(self, class_names: Sequence[str], *, keep: bool = False, num_worst: int = 20) -> None:
         self.class_names, self.ignore, self.num_worst = tuple(class_names), ignore_value(len(class_names)), num_worst
+        self.keep = keep
         count = len(class_names)
         self.confusion = np.zeros((count, count), dtype=np.int64)
         self.boundaries = np.zeros((3, count), dtype=np.int64)
@@ -97,7 +106,8 @@ class Confusion:
         self.images = 0
         self.not_finite: list[int] = []
         """Numbers of pictures with logits that are not finite."""
-        self.worst: list[tuple[float, int]] = []
+        self.worst: list[tuple[float, int, bytes]] = []
+        """mIoU and number of a picture, and the answer, packed, if it is kept."""
 
     def update(self, predictions: Sequence[Any], targets: Sequence[Any], indices: Sequence[int]) -> None:
         """Masks (H, W) of the same size; an answer without a class in some pixel had logits that are not finite.
@@ -117,7 +127,10 @@ class Confusion:
             self.images += 1
             self._count_boundaries(np.where(kept_HW, said_HW, self.ignore), truth_HW)
             if confusion.any():
-                self.worst = sorted([*self.worst, (float(np.nanmean(_ious(confusion))), index)])[: self.num_worst]
+                packed = zlib.compress(said_HW.astype(np.int32).tobytes(), 1) if self.keep else b""
+                self.worst = sorted([*self.worst, (float(np.nanmean(_ious(confusion))), index, packed)])[
+                    : self.num_worst
+                ]
 
     def _count(self, said: np.ndarray, truth: np.ndarray, index: int) -> np.ndarray:
         count = len(self.class_names)
@@ -177,11 +190,32 @@ class Confusion:
                 for k, name in enumerate(self.class_names)
             ),
             confusion=tuple(tuple(row) for row in self.confusion.tolist()),
-            worst=tuple((index, miou) for miou, index in self.worst),
+            worst=tuple((index, miou) for miou, index, _ in self.worst),
         )
 
-    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> None:
-        """Nothing: no prediction was kept."""
+    def save(self, folder: Path, source: Source, *, broken: Sequence[int]) -> SegmentationResult | None:
+        """worst.png: the worst pictures, each with the truth, the answer and the difference. Raises: DataError."""
+        rows = []
+        for _, index, packed in self.worst[:DRAWN] if self.keep else ():
+            picture = decode(source.read(index), name=source.name(index))
+            truth_HW = np.asarray(source.target(index))
+            said_HW = np.frombuffer(zlib.decompress(packed), dtype=np.int32).reshape(truth_HW.shape)
+            rows.append(
+                [
+                    with_legend(picture, [(Path(source.name(index)).name, (255, 255, 255))]),
+                    overlay(picture, truth_HW, self.class_names),
+                    overlay(picture, said_HW, self.class_names),
+                    difference(said_HW, truth_HW, ignore=self.ignore),
+                ]
+            )
+        if not rows:
+            return None
+        try:
+            with replacing(folder / WORST) as temporary:
+                sheet(rows).save(temporary, format="PNG")
+        except OSError as error:
+            raise DataError(f"{folder / WORST} cannot be written: {error}") from error
+        return self.compute()
 
 
 def boundary(mask_HW: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from hybridvit.evaluate.metric import Result
 from hybridvit.evaluate.segmentation import Confusion
 from hybridvit.models.heads import assembly
 from hybridvit.models.heads.segmenter import AUXILIARY, OUT, classes_at
+from hybridvit.render.masks import overlay, runs
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.evaluating import evaluate_model
-from hybridvit.tasks.segmentation_drawing import overlay, runs
 from hybridvit.tasks.segmentation_loss import segmentation_loss
 
 # B batch, C channels, K classes, H rows, W columns
@@ -80,7 +80,7 @@ class Segmentation:
         return answers
 
     def metric(self, source: Source, *, keep: bool = False) -> Confusion:
-        return Confusion(source.class_names)
+        return Confusion(source.class_names, keep=keep)
 
     def evaluate(
         self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0

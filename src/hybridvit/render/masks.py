@@ -4,17 +4,11 @@ Arrays: H rows, W columns.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hybridvit.data.decode import decode
-from hybridvit.data.masks import Colour, colour_map, ignore_value
-from hybridvit.data.source import Source
-from hybridvit.evaluate.windows import segment
-from hybridvit.weights.load import load
+from hybridvit.data.masks import Colour, colour_map
 
 OPACITY = 0.55
 MIN_WIDTH = 240
@@ -52,23 +46,15 @@ def overlay(
     return with_legend(Image.fromarray(mixed_HW3.round().astype(np.uint8)), entries)
 
 
-def draw_answers(file: str | Path, source: Source, indices: Sequence[int]) -> Image.Image:
-    """A row for each picture: itself, the truth, what a weights file says of it, and where the two differ."""
-    model: Any = load(file)
-    names, rows = source.class_names, []
-    for index in indices:
-        picture = decode(source.read(index), name=source.name(index), channels=model.preprocess.in_chans)
-        truth_HW, said_HW = np.asarray(source.target(index)), np.asarray(segment(model, picture))
-        apart = difference(said_HW, truth_HW, ignore=ignore_value(len(names)))
-        plain = with_legend(picture.convert("RGB"), [])
-        rows.append([plain, overlay(picture, truth_HW, names), overlay(picture, said_HW, names), apart])
-    widths = [max(row[k].width for row in rows) for k in range(4)]
+def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Pictures in rows and columns."""
+    widths = [max(cell.width for cell in column) for column in zip(*rows, strict=True)]
     heights = [max(cell.height for cell in row) for row in rows]
-    sheet = Image.new("RGB", (sum(widths) + 3 * GAP, sum(heights) + GAP * (len(rows) - 1)), "white")
+    whole = Image.new("RGB", (sum(widths) + GAP * (len(widths) - 1), sum(heights) + GAP * (len(rows) - 1)), "white")
     for number, row in enumerate(rows):
         for k, cell in enumerate(row):
-            sheet.paste(cell, (sum(widths[:k]) + k * GAP, sum(heights[:number]) + number * GAP))
-    return sheet
+            whole.paste(cell, (sum(widths[:k]) + k * GAP, sum(heights[:number]) + number * GAP))
+    return whole
 
 
 def difference(said_HW: np.ndarray, truth_HW: np.ndarray, *, ignore: int) -> Image.Image:
