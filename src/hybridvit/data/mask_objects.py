@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torchvision.tv_tensors import Mask
 
 from hybridvit.data.masks import Classes, colour_map, ignore_value
@@ -28,7 +29,7 @@ class PaintedObjects(Source):
     def mask_name(self, index: int) -> str:
         return f"the outlines of {self.name(index)}"
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes | Image:
         return self.source.read(index)
 
     def values(self, index: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def overlay(
         mixed_HW3[outline_HW] = 255
     counts = np.bincount(mask_HW.reshape(-1), minlength=len(class_names))[: len(class_names)]
     present = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
-    entries = [(f"{class_names[k]} {counts[k] / mask_HW.size:.0%}", colours[k]) for k in present[:LEGEND]]
+    entries = [(f"{class_names[k]} ({100 * counts[k] / mask_HW.size:.0f} %)", colours[k]) for k in present[:LEGEND]]
     if len(present) > LEGEND:
         entries.append((f"and {len(present) - LEGEND} more", (255, 255, 255)))
     return with_legend(Image.fromarray(mixed_HW3.round().astype(np.uint8)), entries)
