@@ -1,6 +1,7 @@
 """hybridvit serve: the command itself; what it serves is tested in tests/serve."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -42,3 +43,24 @@ def test_without_the_extra_the_command_names_it(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", str(weights)]) == 2
     assert "pip install 'hybridvit[web]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("host", "address"), [("::1", "http://[::1]:8123"), ("localhost", "http://localhost:8123")])
+def test_the_address_of_ipv6_has_brackets(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, address: str
+) -> None:
+    class Listener:
+        def __enter__(self) -> "Listener":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def getsockname(self) -> tuple[str, int]:
+            return host, 8123
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("socket.create_server", lambda *_, **__: Listener())
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    assert main(["serve", str(weights), "--host", host, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.split()[0] == address
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,5 +58,10 @@ def serve(
             timeout_graceful_shutdown=SECONDS_TO_END,
         )
         # uvicorn answers what it has taken, then raises the signal again: that would end us as if we had been killed.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        uvicorn.Server(config).run(sockets=[listener])
+        may_set = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if may_set else None
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            if may_set:
+                signal.signal(signal.SIGTERM, before)
