@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from hybridvit.data.check import DataReport, check
+from hybridvit.data.check import DataReport, Look, check
 from hybridvit.data.digits import write_digits
+from hybridvit.data.duplicates import fingerprint, near_groups
 from hybridvit.data.imagenet import descriptions, order_problem, synsets
 from hybridvit.data.opening import open_parts
 from hybridvit.data.readers.files import FileSource
@@ -161,3 +162,43 @@ def test_a_thousand_numbered_folders_in_the_wrong_order_are_a_problem(tmp_path: 
     source = FileSource(Folder(tmp_path), ["x.png"], class_names=sorted(map(str, range(1000))), labels=[0])
     (problem,) = check({"": source}).problems
     assert "not where ImageNet's models have them" in problem
+
+
+@pytest.mark.parametrize("kind", ["scenes", "flat", "alike"])
+def test_bands_find_the_near_copies_that_comparing_all_finds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"scenes": ((6, 8, 3), 0), "flat": ((1, 1, 3), 0), "alike": ((2, 2, 3), 250)}
+    shape, least = shapes[kind]
+    looks = []
+    for number in range(300):
+        noise = rng.integers(least, 256, size=shape, dtype=np.uint8)
+        picture = Image.fromarray(noise).resize((40, 30), Image.Resampling.BICUBIC)
+        small = np.asarray(picture.resize((8, 8), Image.Resampling.BOX))
+        looks.append(Look("", str(number), 0, digest=b"%d" % number, hash=fingerprint(picture), thumbnail=small))
+    found = near_groups(looks)
+    monkeypatch.setattr("hybridvit.data.duplicates.ALL_AT_ONCE", 1)
+    monkeypatch.setattr("hybridvit.data.duplicates.BLOCK", 7)
+    assert near_groups(looks) == found
+    near = [
+        (one.name, other.name)
+        for k, one in enumerate(looks)
+        for other in looks[k + 1 :]
+        if np.unpackbits(one.hash ^ other.hash).sum() <= 7
+        and np.abs(one.thumbnail.astype(int) - other.thumbnail).mean() <= 8
+    ]
+    group = {name: k for k, each in enumerate(found) for name in each.names}
+    assert all(group[one] == group[other] for one, other in near)
+    assert {name for pair in near for name in pair} == group.keys()
+
+
+def test_what_was_passed_over_is_a_notice_and_a_format_that_is_not_read_a_problem(clean: Path) -> None:
+    for name in ("train/cat/x.heic", "train/cat/notes.txt", "train/loose.png", "test/.hidden.png"):
+        (clean / name).write_bytes(b"")
+    report = checked(clean)
+    assert report.problems == ["1 passed over in train: of a format that is not read (.heic)."]
+    assert report.notices == [
+        "1 passed over in train: no picture (.txt).",
+        "1 passed over in train: beside the class folders.",
+        "1 passed over in test: hidden.",
+    ]
+    assert report.files["train"]["seen"] == 19
