@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
     from hybridvit.weights.download import download as download
+    from hybridvit.weights.hub import push_to_hub as push_to_hub
     from hybridvit.weights.load import inspect as inspect
     from hybridvit.weights.load import load as load
     from hybridvit.weights.pretrained import create_model as create_model
@@ -49,6 +50,7 @@ _PUBLIC = {
     "load": "hybridvit.weights.load",
     "load_recipe": "hybridvit.config",
     "predict": "hybridvit.inference.predictor",
+    "push_to_hub": "hybridvit.weights.hub",
     "save": "hybridvit.weights.checkpoint",
 }
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "load",
     "load_recipe",
     "predict",
+    "push_to_hub",
     "save",
 ]
 

@@ -41,6 +41,7 @@ GROUPS = {
         "serve": "try a model in the browser",
         "export": "write a model for onnxruntime, OpenVINO or torch.export",
         "bench": "measure how fast models are",
+        "push": "put a model on the Hugging Face hub, with a card",
     },
 }
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}

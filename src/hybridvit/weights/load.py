@@ -6,21 +6,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybridvit.weights import checkpoint, containers, translate
+from hybridvit.weights import checkpoint, containers, fetch, translate
 from hybridvit.weights.checkpoint import Checkpoint
 from hybridvit.weights.report import Report
 from hybridvit.weights.translate import Translated
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu", allow_non_finite: bool = False) -> nn.Module:
-    """The model in a file of ours, a folder in timm's layout, or any published file, in eval mode.
+    """The model in a file of ours, a folder in timm's layout, a repository of the hub, or any published file, in eval mode.
 
     It also carries pretrained_cfg (timm's dictionary), label_names, preprocess, recipe, origin and metrics.
 
     Args:
+        path: a file or folder, or hf://OWNER/NAME (also hf-hub:OWNER/NAME, and OWNER/NAME@REVISION).
         allow_non_finite: open weights that are NaN or infinite all the same, to look at them.
 
-    Raises: CheckpointError as `read_checkpoint` does.
+    Raises: CheckpointError as `read_checkpoint` does; DownloadError for a repository that cannot be had.
     """
     return checkpoint.build(read_checkpoint(path, allow_non_finite=allow_non_finite), name=str(path)).to(device)
 
@@ -31,7 +32,7 @@ def read_checkpoint(path: str | Path, *, allow_non_finite: bool = False) -> Chec
     Raises: CheckpointError when the file is missing, damaged or none of these, when tensors do not fit (all are listed), and
         when weights are not finite.
     """
-    path = Path(path)
+    name, path = str(path), fetch.local(path)
     contents = None if path.is_dir() else containers.read(path)
     if contents is None:
         found = checkpoint.of_timm_folder(path)
@@ -42,7 +43,7 @@ def read_checkpoint(path: str | Path, *, allow_non_finite: bool = False) -> Chec
         translate.refuse_misfits(translated.report)
         found = translated.checkpoint
     if not allow_non_finite:
-        checkpoint.refuse_non_finite(found.state, name=str(path))
+        checkpoint.refuse_non_finite(found.state, name=name)
     return found
 
 
@@ -53,7 +54,7 @@ def open_file(path: str | Path, **options: Any) -> Translated:
 
     Raises: CheckpointError when the file cannot be read, or be told for certain. Tensors that do not fit are in the report.
     """
-    path = Path(path)
+    path = fetch.local(path)
     if path.is_dir():  # timm's folders are ours too
         return translate.of_ours(checkpoint.of_timm_folder(path), path / "model.safetensors", "timm folder")
     contents = containers.read(path)

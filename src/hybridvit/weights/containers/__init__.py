@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from hybridvit.errors import CheckpointError
 from hybridvit.weights.containers import keras_hdf5, mindspore, pickles, torch_files
-from hybridvit.weights.containers.pickles import DamagedError, RefusedError, StandIn
+from hybridvit.weights.containers.names import DamagedError, RefusedError, StandIn
 
 FORMATS = ("torch", "paddle", "safetensors", "keras", "mindspore")
 MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit

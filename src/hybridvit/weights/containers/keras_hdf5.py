@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hybridvit.errors import CheckpointError
-from hybridvit.weights.containers.pickles import DamagedError
+from hybridvit.weights.containers.names import DamagedError
 
 if TYPE_CHECKING:
     import h5py

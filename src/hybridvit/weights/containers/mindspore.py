@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import torch
 
-from hybridvit.weights.containers.pickles import DamagedError
+from hybridvit.weights.containers.names import DamagedError
 
 _DTYPES = {
     **{"Float16": torch.float16, "BFloat16": torch.bfloat16, "Float32": torch.float32, "Float64": torch.float64},

@@ -16,17 +16,8 @@ import torch
 from torch import Tensor
 
 from hybridvit.errors import CheckpointError
-from hybridvit.weights.containers.pickles import (
-    NAMES,
-    DamagedError,
-    Machine,
-    Name,
-    StandIn,
-    is_count,
-    num_elements,
-    plain,
-    run,
-)
+from hybridvit.weights.containers.names import NAMES, DamagedError, Name, StandIn, is_count, num_elements
+from hybridvit.weights.containers.pickles import Machine, plain, run
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 MAX_PROGRAM_BYTES = 256 << 20
