@@ -153,10 +153,10 @@ def test_per_class_figures_average_to_the_whole() -> None:
         assert per_class[-1] is None
         assert np.mean(per_class[:-1]) == pytest.approx(result.boxes[name])
     assert np.mean([one.mask_ap for one in result.classes[:-1]]) == pytest.approx(result.masks["ap"])  # type: ignore[index]
-    assert len(result.classes[0].precision_at_recall) == 101
-    assert np.mean(result.classes[0].precision_at_recall) == pytest.approx(result.classes[0].ap50)
+    assert [len(curve) for curve in result.precision_at_recall] == [101, 101, 101, 101, 0]
+    assert np.mean(result.precision_at_recall[0]) == pytest.approx(result.classes[0].ap50)
     assert len(result.to_frame()) == 5
-    assert "<td>a</td>" in result._repr_html_()
+    assert "Kinds of error" in result._repr_html_()
     assert json.loads(json.dumps(result.to_dict()))["images"] == 30
 
 

@@ -6,6 +6,7 @@ Units are percent throughout. Arrays: N detections, G objects, K classes.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from hybridvit.data.objects import Objects, Rle, coco_annotations, coco_masks
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
-from hybridvit.evaluate.detection_errors import Errors, find_errors
-from hybridvit.evaluate.table import to_frame, to_html
+from hybridvit.evaluate.detection_errors import KINDS, Errors, find_errors
+from hybridvit.evaluate.sections import class_section, confusion_section
+from hybridvit.evaluate.table import to_frame
 from hybridvit.files import replacing
+from hybridvit.render.figures import line_chart
+from hybridvit.render.page import charts, fragment, note, section, table, tiles
 
 COCO_FIGURES = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -25,6 +29,9 @@ COCO_FIGURES = (
 )
 """In the order of COCO's twelve."""
 PREDICTIONS = "predictions.coco.json"
+MOST_CURVES = 20
+"""Classes, in one plot."""
+NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,6 @@ class DetectedClass:
     ap50: float | None
     recall: float | None
     """Of its objects, the share found at IoU .5, by 100 detections a picture."""
-    precision_at_recall: tuple[float, ...]
-    """At IoU .5, at recall 0, 1 ... 100 %; empty without objects."""
     mask_ap: float | None = None
 
 
@@ -65,6 +70,8 @@ class DetectionResult:
     masks: Mapping[str, float | None] | None
     """The same by outlines, where the model has them and the data set, too."""
     classes: tuple[DetectedClass, ...]
+    precision_at_recall: tuple[tuple[float, ...], ...]
+    """Of each class at IoU .5, at recall 0, 1 ... 100 %; empty without objects."""
     errors: Errors
 
     @property
@@ -77,7 +84,7 @@ class DetectionResult:
 
     def to_frame(self) -> Any:
         """A pandas.DataFrame with a row per class."""
-        return to_frame([_without_curve(one) for one in self.classes])
+        return to_frame([asdict(one) for one in self.classes])
 
     def __str__(self) -> str:
         lines = [f"{_line('box', self.boxes)}  ({self.images} pictures, {self.objects} objects)"]
@@ -85,12 +92,33 @@ class DetectionResult:
         return "\n".join([*lines, str(self.errors)])
 
     def _repr_html_(self) -> str:
-        rows = [tuple(_without_curve(one).values()) for one in self.classes]
-        return to_html(str(self), ["class", "objects", "AP", "AP50", "recall %", "mask AP"], rows)
-
-
-def _without_curve(one: DetectedClass) -> dict[str, Any]:
-    return {key: value for key, value in asdict(one).items() if key != "precision_at_recall"}
+        figures = {name: "-" if value is None else f"{value:.2f}" for name, value in self.figures.items()}
+        curves = {
+            one.name: list(enumerate(curve))
+            for one, curve in zip(self.classes, self.precision_at_recall, strict=True)
+            if curve
+        }
+        kinds = [[kind, self.errors.counts[kind], words] for kind, words in KINDS.items()]
+        return fragment(
+            tiles({"box AP": figures["ap"], "AP50": figures["ap50"], "AP75": figures["ap75"], "pictures": self.images}),
+            section("COCO's figures", table(["figure", "%"], [[name, value] for name, value in figures.items()])),
+            class_section(
+                ["class", "objects", "AP", "AP50", "recall %", "mask AP"],
+                [list(asdict(one).values()) for one in self.classes],
+            ),
+            section(
+                "Precision by recall",
+                charts(partial(line_chart, "precision %, IoU .5", curves, x_label="recall %"))
+                if len(curves) <= MOST_CURVES
+                else note(f"{len(curves)} classes; their curves are in the JSON."),
+            ),
+            section(
+                "Kinds of error",
+                table(["kind", "detections", "what it is"], kinds),
+                note=f"At scores from {self.errors.score:g}; {self.errors.correct} detections are right.",
+            ),
+            confusion_section(np.array(self.errors.confusion), [*(one.name for one in self.classes), NOTHING]),
+        )
 
 
 def _line(kind: str, figures: Mapping[str, float | None]) -> str:
@@ -144,7 +172,6 @@ class CocoMetric:
                 ap=_mean(precision[:, :, k, 0, -1]),
                 ap50=_mean(precision[0, :, k, 0, -1]),
                 recall=_mean(recall[0, k, 0, -1]),
-                precision_at_recall=tuple((100 * precision[0, :, k, 0, -1]).tolist()) if objects_K[k] else (),
                 mask_ap=None if mask_precision is None else _mean(mask_precision[:, :, k, 0, -1]),
             )
             for k, name in enumerate(self.class_names)
@@ -156,6 +183,9 @@ class CocoMetric:
             boxes=box_figures,
             masks=mask_figures,
             classes=classes,
+            precision_at_recall=tuple(
+                tuple((100 * precision[0, :, k, 0, -1]).tolist()) if objects_K[k] else () for k in range(len(objects_K))
+            ),
             errors=find_errors(
                 [(said.boxes_N4, said.scores_N, said.labels_N) for said, _ in ordered],
                 [(t.boxes_N4.numpy(), t.labels_N.numpy(), t.crowd_N.numpy()) for _, t in ordered],

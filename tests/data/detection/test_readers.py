@@ -11,6 +11,7 @@ from faster_coco_eval.core import mask as coco_masks
 from PIL import Image
 from pycocotools import mask as pycocotools_masks
 
+from hybridvit.cli.main import main
 from hybridvit.data.decode import decode
 from hybridvit.data.detection.opening import find_boxes
 from hybridvit.data.detection.tidy import run_lengths
@@ -403,3 +404,30 @@ def test_hundreds_of_objects_are_read(tmp_path: Path) -> None:
 def test_a_folder_of_classes_is_no_such_layout(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "cat" / "0.jpg")
     assert find_boxes(tmp_path) == {}
+
+
+def test_the_check_counts_objects_and_names_what_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = coco(4, bbox=[50, 30, 20, 20])
+    contents["annotations"][2]["iscrowd"] = 1
+    contents["images"][3] |= {"height": 80, "width": 120}
+    write(tmp_path, contents)
+    write(tmp_path, coco(1), "valid")
+    assert main(["data", "check", str(tmp_path), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["pictures"] == {"train": 4, "valid": 1}
+    assert report["objects"] == {"train": [1, 1], "valid": [1, 0]}
+    assert report["crowds"] == {"train": 1, "valid": 0}
+    assert report["notes"]["train"] == ["1 boxes reaching over the border: cut at it (0.jpg, annotation 1)"]
+    assert len(report["problems"]) == 2
+    assert "says 80 and 120" in report["problems"][0]
+    assert "valid/0.jpg is the same picture as" in report["problems"][1]
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "Problem: " in capsys.readouterr().out
+
+
+def test_the_check_refuses_what_training_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, coco(category_id=8))
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert "1 objects of a class that is not declared" in capsys.readouterr().err
