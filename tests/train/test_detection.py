@@ -124,3 +124,14 @@ def test_a_share_of_one_piece_is_held_out(scenes: Path, tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.test)) == (12, 4)
     names = {splits.train.name(i) for i in range(12)} | {splits.test.name(i) for i in range(4)}
     assert len(names) == 16
+
+
+def test_a_detector_begins_from_a_classifiers_backbone(tmp_path: Path) -> None:
+    classifier = hybridvit.create_model("cmt_nano", num_classes=7)
+    hybridvit.save(classifier, tmp_path / "classifier.safetensors")
+    model = hybridvit.create_model("mask_rcnn_cmt_nano", num_classes=2)
+    start_from(model, tmp_path / "classifier.safetensors", say=lambda _: None)
+    wanted, found = classifier.state_dict(), model.state_dict()
+    shared = [name for name in wanted if f"pyramid.backbone.net.model.{name}" in found and "position" not in name]
+    assert len(shared) > 100
+    assert all(torch.equal(wanted[name], found[f"pyramid.backbone.net.model.{name}"]) for name in shared)
