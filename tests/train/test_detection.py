@@ -14,6 +14,7 @@ from hybridvit.cli.main import main
 from hybridvit.config import load_recipe
 from hybridvit.data.scenes import DigitScenes, write_scenes
 from hybridvit.tasks import find_task
+from hybridvit.train.initial import start_from
 from hybridvit.train.loop import fit, prepare
 from hybridvit.train.state import list_states
 from hybridvit.train.trainer import Trainer
