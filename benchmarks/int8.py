@@ -29,7 +29,9 @@ with tempfile.TemporaryDirectory() as folder:
         by_name[name] = engines.open_export(path)
         if name != "resnet50":
             path = Path(folder) / f"{name}-int8.xml"
-            quantise(model, path, calibration, to="openvino", image_size=SIZE, agreement=0.0)  # all of it
+            quantise(
+                model, path, calibration, held_out=calibration, to="openvino", image_size=SIZE, agreement=0.0
+            )  # all of it
             by_name[f"{name}, int8"] = engines.open_export(path)
 rows = []
 for batch_size, rounds in ROUNDS.items():

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from hybridvit.compare.align import align as align
     from hybridvit.config import list_recipes as list_recipes
     from hybridvit.config import load_recipe as load_recipe
+    from hybridvit.deploy.bench import bench as bench
+    from hybridvit.deploy.export import export as export
+    from hybridvit.deploy.fuse import fuse as fuse
+    from hybridvit.deploy.opening import load as load
     from hybridvit.inference.predictor import Predictor as Predictor
     from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from hybridvit.weights.download import download as download
     from hybridvit.weights.hub import push_to_hub as push_to_hub
     from hybridvit.weights.load import inspect as inspect
-    from hybridvit.weights.load import load as load
     from hybridvit.weights.pretrained import create_model as create_model
     from hybridvit.weights.pretrained import list_models as list_models
 
@@ -38,16 +41,19 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Predictor": "hybridvit.inference.predictor",
     "align": "hybridvit.compare.align",
+    "bench": "hybridvit.deploy.bench",
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
     "explain": "hybridvit.attribution.explain",
+    "export": "hybridvit.deploy.export",
     "export_weights": "hybridvit.weights.convert",
+    "fuse": "hybridvit.deploy.fuse",
     "inspect": "hybridvit.weights.load",
     "keep_memory": "hybridvit.allocator",
     "list_models": "hybridvit.weights.pretrained",
     "list_recipes": "hybridvit.config",
-    "load": "hybridvit.weights.load",
+    "load": "hybridvit.deploy.opening",
     "load_recipe": "hybridvit.config",
     "predict": "hybridvit.inference.predictor",
     "push_to_hub": "hybridvit.weights.hub",
@@ -56,11 +62,14 @@ _PUBLIC = {
 __all__ = [
     "Predictor",
     "align",
+    "bench",
     "convert",
     "create_model",
     "download",
     "explain",
+    "export",
     "export_weights",
+    "fuse",
     "inspect",
     "keep_memory",
     "list_models",

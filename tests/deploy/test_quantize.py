@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from hybridvit.deploy import engines, export
+from hybridvit.config import Preprocess
+from hybridvit.deploy import engines, export, exported, quantize
 from hybridvit.deploy.quantize import quantise
 from hybridvit.models.backbone import Backbone
 
@@ -18,7 +19,7 @@ def test_int8_is_calibrated_and_leaves_the_worst_parts_in_float(make_model: Make
     batches = list(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)).split(4))
     path = tmp_path / "model.onnx"
     # An agreement that cannot be reached: every step towards float is taken.
-    metadata, quantised = quantise(model, path, batches, agreement=1.1, most_in_float=2)
+    metadata, quantised = quantise(model, path, batches[:1], held_out=batches[1:], agreement=1.1, most_in_float=2)
     assert metadata["precision"] == "int8"
     assert quantised.damage.keys() >= {"stages.0.embed", "stages.1.blocks.0.attn", "stages.1.blocks.0.mlp", "head"}
     worst = sorted(quantised.damage, key=lambda part: -quantised.damage[part])[:2]
@@ -38,7 +39,8 @@ def test_local_perception_stays_in_float(make_model: MakeModel, tmp_path: Path) 
     import onnx
 
     path = tmp_path / "model.onnx"
-    quantise(small_cmt(make_model), path, [torch.randn(4, 3, 64, 64)], image_size=(64, 64), agreement=0.0)
+    batches = [torch.randn(4, 3, 64, 64)]
+    quantise(small_cmt(make_model), path, batches, held_out=batches, image_size=(64, 64), agreement=0.0)
     graph = onnx.load(path).graph
     in_float = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     is_float = {node.name: node.input[1] in in_float for node in graph.node if node.op_type == "Conv"}
@@ -68,7 +70,7 @@ def test_tokens_are_quantised_ahead_of_their_permutation_with_the_same_answers(
     model = small_cmt(make_model)
     batches = list(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)).split(4))
     for name, to in (("model.onnx", "onnx"), ("model.xml", "openvino")):
-        quantise(model, tmp_path / name, batches, to=to, image_size=(64, 64), agreement=0.0)
+        quantise(model, tmp_path / name, batches, held_out=batches, to=to, image_size=(64, 64), agreement=0.0)
 
     def feeds_quantisation(model: bytes) -> set[str]:
         graph = onnx.load_from_string(model).graph
@@ -82,3 +84,31 @@ def test_tokens_are_quantised_ahead_of_their_permutation_with_the_same_answers(
     assert torch.equal(engines.OnnxEngine(sources[0])(batches[0]), expected)
     found = engines.open_export(tmp_path / "model.xml")(batches[0])
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_int8_is_judged_on_other_pictures_than_it_was_calibrated_on(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    model = make_model("cvt_nano", dims=(8, 16), depths=(1, 1), heads=(1, 2))
+    model.preprocess = Preprocess(image_size=(32, 32))
+    images = torch.randn(7, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(7) % 5
+    monkeypatch.setattr(exported, "load", lambda _: model)
+    monkeypatch.setattr(exported, "_read", lambda *_: (list(images.split(3)), labels))
+    calibrated: list[torch.Tensor] = []
+
+    def keep(_: Any, __: Any, batches: list[torch.Tensor], **rest: Any) -> tuple[dict[str, Any], quantize.Quantised]:
+        calibrated.extend(batches)
+        return quantise(model, tmp_path / "model.onnx", batches, **rest)
+
+    monkeypatch.setattr(exported, "quantise", keep)
+    found = exported.export_file("model.safetensors", tmp_path / "model.onnx", precision="int8", pictures=["pictures"])
+    held_out = [1, 4]
+    assert {float(image.sum()) for batch in calibrated for image in batch}.isdisjoint(
+        float(images[k].sum()) for k in held_out
+    )
+    assert found.report.pictures == found.quantised.kept.pictures == len(held_out)
+    with torch.inference_mode():
+        right = (model(images[held_out]).argmax(1) == labels[held_out]).float().mean().item()
+    assert found.report.plain_accuracy == found.quantised.kept.plain_accuracy == pytest.approx(right)

@@ -75,3 +75,20 @@ def test_a_pruned_model_gives_its_last_features_and_takes_no_new_classifier(name
     assert list(model.get_classifier().parameters()) == []
     with pytest.raises(ConfigError, match="pruned to its features"):
         model.reset_classifier(7)
+
+
+@pytest.mark.parametrize(("name", "pools"), [("cvt_nano", "'token', 'avg', ''"), ("cmt_nano", "'avg', ''")])
+@pytest.mark.parametrize("pool", ["max", "avgmax", "map", "fast", "AVG"])
+def test_a_pooling_that_a_family_does_not_have_is_refused_wherever_it_is_asked_for(
+    name: str, pools: str, pool: str
+) -> None:
+    model = hybridvit.create_model(name, num_classes=5)
+    for ask in (
+        lambda: hybridvit.create_model(name, global_pool=pool),
+        lambda: timm.create_model(name, global_pool=pool),
+        lambda: model.reset_classifier(3, global_pool=pool),
+        lambda: setattr(model, "global_pool", pool),
+    ):
+        with pytest.raises(ConfigError, match=f"global_pool='{pool}'. There are: {pools}"):
+            ask()
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 5)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.deploy.formats import ENGINES
 from hybridvit.output import to_json
 
 HELP = """Time models with random weights, taking turns in one process. Ratios refer to the first model of the list,
@@ -12,7 +13,7 @@ weights and a batch take at most, measured in processes of their own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    ours, engines = ["cvt_13", "cmt_s"], "eager, fused, compiled, onnx, openvino (default: eager fused)"
+    ours, engines = ["cvt_13", "cmt_s"], f"{', '.join(ENGINES)} (default: eager fused)"
     add(parser, "models", metavar="MODEL", nargs="*", default=ours, help="our models")
     add(parser, "--against", metavar="NAME", nargs="+", default=["resnet50"], help="timm's models, first; or none")
     parser.add_argument("--engine", metavar="NAME", nargs="+", default=["eager", "fused"], help=engines)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     names = [*([] if args.against == ["none"] else args.against), *args.models]
     if args.plot:
         check_plot(names)
-    timings = bench.run(
+    timings = bench.bench(
         names,
         engine_names=["eager"] if args.train else args.engine,
         batch_size=args.batch_size,

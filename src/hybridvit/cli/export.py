@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.deploy.formats import PRECISIONS, SUFFIXES
 from hybridvit.output import to_json
 
 HELP = """Write CHECKPOINT for onnxruntime, OpenVINO, torch.export or AOTInductor, load the file in that runtime and
@@ -14,11 +15,17 @@ PICTURES = "pictures, folders or archives of them to compare on, and to calibrat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    add(parser, "--to", choices=("onnx", "openvino", "pt2", "aoti"), required=True, help="the format")
+    add(
+        parser,
+        "--to",
+        choices=tuple(SUFFIXES),
+        default=None,
+        help="the format (default: what the suffix of --out says)",
+    )
     add(parser, "--out", metavar="FILE", type=Path, help="where to (default: beside the checkpoint)")
     add(parser, "--image-size", nargs="+", help="pixels, or rows and columns (default: the checkpoint's)")
     add(parser, "--dynamic-size", action="store_true", help="also take other sizes, of at least 64 pixels")
-    precisions = ("fp32", "fp16", "bf16", "int8")
+    precisions = tuple(dict.fromkeys(name for names in PRECISIONS.values() for name in names))
     add(parser, "--precision", choices=precisions, default="fp32", help="of the weights")
     add(parser, "--pictures", metavar="PATH", nargs="+", type=Path, default=None, help=PICTURES)
     add(parser, "--max-pictures", "--json")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hybridvit.cli.options import add
+from hybridvit.deploy.formats import ENGINES
 from hybridvit.output import printable, to_json
 
 HELP = """Say what a model sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a
@@ -19,11 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--root", "--columns", "--top-k", "--batch")
     add(parser, "--workers", default=0)
     add(parser, "--device")
-    engines, how = (
-        ("eager", "fused", "compiled", "onnx", "openvino"),
-        "fused is faster on CPUs; the rest builds a graph",
-    )
-    add(parser, "--engine", choices=engines, default="eager", help=how)
+    how = "fused is faster on CPUs; the rest builds a graph"
+    add(parser, "--engine", choices=ENGINES, default="eager", help=how)
     draw = "also write each picture to DIR with what is said of it: boxes, masks, words"
     add(parser, "--draw", metavar="DIR", type=Path, help=draw)
     form = parser.add_mutually_exclusive_group()

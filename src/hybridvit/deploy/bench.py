@@ -12,16 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import timm
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from hybridvit.deploy import engines, memory
+from hybridvit.deploy import memory
+from hybridvit.deploy.steps import Step, count_gmacs, create, own_size, published_top1, random_images, step
 from hybridvit.errors import ConfigError
 from hybridvit.kernels.convolution import linear
-from hybridvit.models import catalog
 from hybridvit.output import Table
 
 
@@ -51,10 +48,7 @@ class Timing:
         return asdict(self)
 
 
-Step = Callable[[], None]
-
-
-def run(
+def bench(
     names: Sequence[str],
     *,
     engine_names: Sequence[str] = ("eager",),
@@ -73,6 +67,8 @@ def run(
 
     Raises: ConfigError for an unknown name, or an engine that cannot train.
     """
+    if rounds < 2 or batch_size < 1:
+        raise ConfigError(f"bench takes at least 2 rounds and batches of at least 1; found {rounds} and {batch_size}.")
     if train and tuple(engine_names) != ("eager",):
         raise ConfigError("Training is timed on the eager engine only.")
     sizes = {name: image_size or own_size(name) for name in names}
@@ -146,37 +142,6 @@ def _take_turns(
     return seconds, PRODUCT_GMACS / min(product_seconds)
 
 
-def count_gmacs(model: nn.Module, image_size: tuple[int, int]) -> float:
-    """10^9 multiply-accumulates for one picture. (PyTorch counts two operations for each.)"""
-    channels, parameter = getattr(model, "in_chans", 3), next(model.parameters())
-    with FlopCounterMode(display=False) as counter:  # with gradients: its hooks stumble over parameters without
-        model(torch.randn(1, channels, *image_size).to(parameter))
-    return counter.get_total_flops() / 2e9
-
-
-def published_top1(name: str) -> float | None:
-    """ImageNet-1k top-1 in percent, at the size it was published for."""
-    return catalog.ARCHITECTURES[name].top1 if name in catalog.ARCHITECTURES else TIMM_TOP1.get(name)
-
-
-def own_size(name: str) -> tuple[int, int]:
-    """The rows and columns of pictures that the published accuracy is for."""
-    if name in catalog.ARCHITECTURES:
-        return catalog.ARCHITECTURES[name].preprocess.image_size
-    return (380, 380) if name == "efficientnet_b4" else (224, 224)
-
-
-TIMM_TOP1 = {
-    # As the papers state them for training on ImageNet-1k alone, at `own_size`.
-    "resnet50": 76.1,
-    "swin_tiny_patch4_window7_224": 81.3,
-    "convnext_tiny": 82.1,
-    "pvt_v2_b2": 82.0,
-    "coat_lite_small": 81.9,
-    "efficientnet_b0": 77.1,
-    "efficientnet_b4": 82.9,
-}
-
 PRODUCT_SIDE = 1024
 PRODUCT_GMACS = PRODUCT_SIDE**3 / 1e9
 
@@ -191,48 +156,6 @@ def _matrix_product() -> Step:
 
 def _discard(_: Tensor) -> None:
     pass
-
-
-def create(name: str, image_size: tuple[int, int]) -> nn.Module:
-    """With random weights, channels-last, in eval mode. Raises: ConfigError for an unknown name."""
-    try:
-        ours = name in catalog.ARCHITECTURES
-        model: nn.Module = catalog.create(name, img_size=image_size) if ours else timm.create_model(name)
-    except RuntimeError as error:
-        raise ConfigError(f"Neither hybridvit nor timm knows {name!r} ({error}).") from None
-    return model.eval().to(memory_format=torch.channels_last)
-
-
-def random_images(batch_size: int, image_size: tuple[int, int]) -> Tensor:
-    """Shape: -> (B, 3, H, W), channels-last."""
-    return torch.randn(batch_size, 3, *image_size).contiguous(memory_format=torch.channels_last)
-
-
-def step(model: nn.Module, images: Tensor, *, engine_name: str, train: bool) -> Step:
-    """One batch on that engine, or one training step."""
-    if train:
-        return _train_step(model, images)
-    size = (images.shape[2], images.shape[3])
-    engine = engines.build(engine_name, model, image_size=size, batch_size=len(images))
-
-    def infer() -> None:
-        with torch.inference_mode():
-            engine(images)
-
-    return infer
-
-
-def _train_step(model: nn.Module, images: Tensor) -> Step:
-    model.train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    labels = torch.zeros(len(images), dtype=torch.int64)
-
-    def train() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-
-    return train
 
 
 def _time(one_step: Step, clock: Callable[[], float]) -> float:

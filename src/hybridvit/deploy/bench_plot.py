@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hybridvit.deploy.bench import Timing, published_top1
+from hybridvit.deploy.bench import Timing
+from hybridvit.deploy.steps import published_top1
 from hybridvit.errors import ConfigError
 from hybridvit.models import catalog
 

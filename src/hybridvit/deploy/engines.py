@@ -9,34 +9,49 @@ onnx      onnxruntime
 openvino  OpenVINO
 """
 
+import copy
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridvit.config import Preprocess
 from hybridvit.deploy import export
+from hybridvit.deploy.formats import ENGINES, SUFFIXES
 from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused import Chunk, Fused
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.kernels.inductor import freezing, read_package
 from hybridvit.models.position import Grid
 
-ENGINES = ("eager", "fused", "compiled", "onnx", "openvino")
 KEPT_QUEUES = 2
 """Of OpenVINO: for full batches and for the last, shorter one."""
 
 
 class Engine(nn.Module):
-    """Images to logits by another runtime. Shape: (B, C, H, W) float32, on the CPU -> (B, num_classes)."""
+    """Images to logits by another runtime, from any thread. Shape: (B, C, H, W) float32, on the CPU -> (B, num_classes).
+
+    preprocess, label_names, num_classes, task and architecture are the exported model's; None where the file does not say.
+    """
 
     def __init__(self, metadata: dict[str, Any]) -> None:
         super().__init__()
         self.metadata = metadata
+        self.pretrained_cfg: dict[str, Any] | None = metadata.get("pretrained_cfg")
+        self.preprocess = Preprocess.from_pretrained_cfg(self.pretrained_cfg) if self.pretrained_cfg else None
+        self.label_names: list[str] | None = metadata.get("label_names")
+        self.num_classes: int | None = metadata.get("num_classes")
+        self.architecture: str | None = metadata.get("architecture")
+        self.in_chans = self.preprocess.in_chans if self.preprocess else 3
+        self.task = metadata.get("task", "classification")
+        self.eval()
         self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)  # says where pictures go, and in which type
 
 
@@ -70,8 +85,13 @@ class OpenVinoEngine(Engine):
         super().__init__(json.loads(written))
         self.model = model
         self.queues: dict[tuple[int, torch.Size | None], Any] = {}
+        self.turn = Lock()  # of a queue, which has one list of answers; the queue computes in parallel by itself
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
+        with self.turn:
+            return self._compute(images_BCHW)
+
+    def _compute(self, images_BCHW: Tensor) -> Tensor:
         streams = min(len(images_BCHW), torch.get_num_threads())
         key = (streams, None if self.metadata.get("any_size") else images_BCHW.shape[1:])
         if key not in self.queues:
@@ -112,7 +132,8 @@ class CompiledEngine(nn.Module):
 
     def __init__(self, model: nn.Module, batch_size: int) -> None:
         super().__init__()
-        self.model, self.batch_size = torch.compile(model.requires_grad_(False), dynamic=False), batch_size
+        self.batch_size = batch_size
+        self.model = torch.compile(copy.deepcopy(model).requires_grad_(False), dynamic=False)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         missing = max(0, self.batch_size - len(images_BCHW))
@@ -135,7 +156,7 @@ class ProgramEngine(Engine):
 def build(name: str, model: nn.Module, *, image_size: Grid, batch_size: int) -> nn.Module:
     """The engine `name` for a plain model in eval mode, ready for batches of up to `batch_size` pictures.
 
-    A model that is not of ours runs eagerly as `fused`; the other engines fold what they know how to.
+    A model that is not of ours runs eagerly as `fused`; the other engines fold what they know how to. The model stays as it is.
 
     Raises: ConfigError for an unknown name or a missing library.
     """
@@ -151,28 +172,41 @@ def build(name: str, model: nn.Module, *, image_size: Grid, batch_size: int) -> 
             tune(fast, image_size=image_size, batch_size=batch_size)
         return fast
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{export.SUFFIXES[name]}"
-        export.export(model.cpu(), path, to=name, image_size=image_size)
+        path = Path(folder) / f"model{SUFFIXES[name]}"
+        export.export(model, path, to=name, image_size=image_size)
         return open_export(path)
 
 
 def open_export(path: str | Path) -> Engine:
-    """An exported file in its own runtime. Raises: CheckpointError for other files, ConfigError without the library."""
+    """An exported file in its own runtime. A .pt2 file can run any code: `hybridvit.load` asks first.
+
+    Raises: CheckpointError for other files, ConfigError without the library.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.")
     if path.suffix == ".onnx":
-        return OnnxEngine(str(path))
+        return _opened(path, lambda: OnnxEngine(str(path)))
     if path.suffix == ".xml":
-        return OpenVinoEngine(path)
-    if path.name.endswith(export.SUFFIXES["aoti"]):
+        return _opened(path, lambda: OpenVinoEngine(path))
+    if path.name.endswith(SUFFIXES["aoti"]):
         package, written = read_package(path)
         return ProgramEngine(package, json.loads(written[export.METADATA]))
     if path.suffix == ".pt2":
         files = {f"{export.METADATA}.json": ""}
         program = torch.export.load(path, extra_files=files)
         return ProgramEngine(program.module(), json.loads(files[f"{export.METADATA}.json"]))
-    raise CheckpointError(f"{path} is no exported model: expected {', '.join(export.SUFFIXES.values())}.")
+    raise CheckpointError(f"{path} is no exported model: expected {', '.join(SUFFIXES.values())}.")
+
+
+def _opened(path: Path, make: Callable[[], Engine]) -> Engine:
+    """Runtimes raise what they like about a file that is none of theirs."""
+    try:
+        return make()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} is no whole {path.suffix} file: {str(error).splitlines()[0][:200]}") from error
 
 
 @torch.inference_mode()

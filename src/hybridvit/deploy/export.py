@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from hybridvit.config import Preprocess
+from hybridvit.deploy.formats import PRECISIONS, SUFFIXES, format_of
 from hybridvit.deploy.fuse import fuse, is_fusible
 from hybridvit.deploy.fused_cmt import Baked
 from hybridvit.deploy.graph import cancel_permutations, rewrite
@@ -31,14 +32,6 @@ from hybridvit.files import replacing
 from hybridvit.kernels.inductor import write_package
 from hybridvit.models.position import Grid
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "aoti": ".aoti.pt2"}
-PRECISIONS = {
-    "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "fp16", "int8"),
-    "pt2": ("fp32", "bf16"),
-    "aoti": ("fp32", "bf16"),
-}
-"""fp16 halves OpenVINO's file; it computes as the device can. int8 is written by deploy.quantize."""
 INPUT, OUTPUT, METADATA = "images", "logits", "hybridvit"
 LARGEST_BATCH, LARGEST_SIDE, SMALLEST_SIDE = 4096, 4096, 64
 Form = Literal["fused", "matrix products", "convolutions"]
@@ -50,7 +43,7 @@ def export(
     model: nn.Module,
     path: str | Path,
     *,
-    to: str,
+    to: str | None = None,
     image_size: Grid | None = None,
     any_size: bool = False,
     precision: str = "fp32",
@@ -58,14 +51,15 @@ def export(
     """Write `model` to `path`, complete or not at all, and return the metadata that the file carries.
 
     Args:
-        model: a plain CvT or CMT with its head, as `checkpoint.load` gives it; or another in eval mode.
-        to: a key of SUFFIXES.
+        model: a plain CvT or CMT with its head, as `hybridvit.load` gives it; or another. It stays as it is.
+        to: onnx, openvino, pt2 or aoti; by default what the path's suffix says: .onnx, .xml, .pt2, .aoti.pt2.
         image_size: rows and columns; the preprocessing's by default.
         any_size: also take other sizes, of at least 64 pixels; position tables are then resized within the graph.
 
     Raises: ConfigError for what the format does not offer, or a missing library.
     """
     path = Path(path)
+    to = check_path(path, to)
     check_precision(to, precision)
     if precision == "int8":
         raise ConfigError("int8 is calibrated on pictures: deploy.quantize.quantise.")
@@ -75,6 +69,23 @@ def export(
     program = trace(model, image_size=size, any_size=any_size, bfloat16=precision == "bf16", form=form)
     _WRITERS[to](program, path, metadata)
     return metadata
+
+
+def check_path(path: Path, to: str | None) -> str:
+    """The format of a file that is to be written, which its suffix tells, too. Raises: ConfigError, before anything is built."""
+    suffixes = ", ".join(f"{suffix} ({name})" for name, suffix in SUFFIXES.items())
+    if to is not None and to not in SUFFIXES:
+        raise ConfigError(f"No format is called {to!r}. There are: {', '.join(SUFFIXES)}.")
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder; name the file to write, {path / 'model'}{SUFFIXES[to or 'onnx']} for example."
+        )
+    found = to or format_of(path)
+    if found is None:
+        raise ConfigError(f"{path}: the suffix names no format. There are: {suffixes}.")
+    if not path.name.endswith(SUFFIXES[found]):
+        raise ConfigError(f"{path}: a file of the format {found} ends with {SUFFIXES[found]}.")
+    return found
 
 
 def check_precision(to: str, precision: str) -> None:
@@ -95,6 +106,7 @@ def describe(model: Any, *, image_size: Grid | None, any_size: bool, precision: 
     return {
         "format": 1,
         "architecture": getattr(model, "architecture", type(model).__name__),
+        "task": getattr(model, "task", None) or "classification",
         "num_classes": getattr(model, "num_classes", None),
         "label_names": getattr(model, "label_names", None),
         "pretrained_cfg": replace(preprocess, image_size=tuple(size)).to_pretrained_cfg(),
@@ -120,7 +132,9 @@ def trace(
         for part in fused.modules():
             if isinstance(part, Baked):
                 part.any_grid = any_size
-        model = fused if form == "fused" else rewrite(fused, matrix_products=form == "matrix products")
+        model = fused.cpu() if form == "fused" else rewrite(fused.cpu(), matrix_products=form == "matrix products")
+    else:
+        model = copy.deepcopy(model).cpu().eval()
     module = _InBfloat16(model) if bfloat16 else model
     rows, columns = image_size
     # An example of two different sides: equal ones would be taken for one.

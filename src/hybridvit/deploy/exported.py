@@ -12,6 +12,7 @@ from hybridvit.data.loader import eval_loader
 from hybridvit.data.split import Subset
 from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.deploy import engines, export, verify
+from hybridvit.deploy.formats import SUFFIXES
 from hybridvit.deploy.quantize import Quantised, quantise
 from hybridvit.errors import ConfigError
 from hybridvit.models.position import Grid
@@ -51,7 +52,7 @@ def export_file(
     file: str | Path,
     out: str | Path | None = None,
     *,
-    to: str,
+    to: str | None = None,
     precision: str = "fp32",
     image_size: Grid | None = None,
     any_size: bool = False,
@@ -62,15 +63,14 @@ def export_file(
 
     Raises: ConfigError for what the format does not offer; CheckpointError, DataError for what cannot be read.
     """
+    if out is None and to is None:
+        raise ConfigError("Say where to write, or in which format: --out FILE or --to FORMAT.")
+    out = Path(out) if out else Path(file).with_suffix(SUFFIXES[to or ""])
+    to = export.check_path(out, to)
     export.check_precision(to, precision)
     if precision == "int8" and (pictures is None or any_size):
         raise ConfigError(
             "int8 is calibrated on real pictures of one size: give --pictures DIR, and no --dynamic-size."
-        )
-    out = Path(out) if out else Path(file).with_suffix(export.SUFFIXES[to])
-    if out.is_dir():
-        raise ConfigError(
-            f"{out} is a folder; --out names the file to write, {out / 'model'}{export.SUFFIXES[to]} for example."
         )
     model: Any = load(file)
     size = image_size or model.preprocess.image_size
@@ -78,7 +78,15 @@ def export_file(
     batches, labels = _noise(model) if pictures is None else _read(pictures, model, max_pictures)
     quantised = None
     if precision == "int8":
-        _, quantised = quantise(model, out, batches, to=to, labels=labels)
+        sizes = [len(images) for images in batches]
+        calibration, batches = (
+            [images[::2] for images in batches],
+            [images[1::2] for images in batches if len(images) > 1],
+        )
+        if not batches:
+            raise ConfigError("int8 is calibrated on half of the pictures and judged on the others: give at least 2.")
+        labels = None if labels is None else torch.cat([few[1::2] for few in labels.split(sizes)])
+        _, quantised = quantise(model, out, calibration, held_out=batches, to=to, labels=labels)
     else:
         export.export(model, out, to=to, any_size=any_size, precision=precision)
     report = verify.verify(model, engines.open_export(out), batches, precision=precision, labels=labels)

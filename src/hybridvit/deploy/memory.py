@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hybridvit.deploy import steps
+
 CLEAR_PEAK = "5"  # proc(5), /proc/PID/clear_refs
 
 
@@ -32,12 +34,10 @@ def peak_mib(name: str, *, engine_name: str, batch_size: int, image_size: tuple[
 
 
 def _measure(*, name: str, engine_name: str, batch_size: int, image_size: tuple[int, int], train: bool) -> float:
-    from hybridvit.deploy import bench
-
-    images = bench.random_images(batch_size, image_size)
+    images = steps.random_images(batch_size, image_size)
     before = _resident_mib("VmRSS")
-    model: Any = bench.create(name, image_size)
-    step = bench.step(model, images, engine_name=engine_name, train=train)
+    model: Any = steps.create(name, image_size)
+    step = steps.step(model, images, engine_name=engine_name, train=train)
     del model
     step()
     gc.collect()

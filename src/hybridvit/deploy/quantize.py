@@ -42,6 +42,7 @@ def quantise(
     path: str | Path,
     batches: Sequence[Tensor],
     *,
+    held_out: Sequence[Tensor],
     to: str = "onnx",
     image_size: Grid | None = None,
     agreement: float = 0.99,
@@ -50,16 +51,16 @@ def quantise(
 ) -> tuple[dict[str, Any], Quantised]:
     """Write `model` to `path` in int8, calibrated on `batches` of pictures (B, C, H, W).
 
-    Where answers agree on less than `agreement`, the parts (stem, embeddings, blocks' halves) that do most damage alone are left
-    in float, worst first, at most `most_in_float` of them.
-
-    With `labels` (pictures,), the reports hold accuracies, too.
+    Where answers to `batches` agree on less than `agreement`, the parts (stem, embeddings, blocks' halves) that do most damage
+    alone are left in float, worst first, at most `most_in_float` of them. The reports are on `held_out`, other pictures: an
+    answer to a picture that chose the scales says little. With its `labels` (pictures,), they hold accuracies, too.
 
     Raises: ConfigError without the libraries.
     """
     metadata = export.describe(model, image_size=image_size, any_size=False, precision="int8")
     with torch.inference_mode():
         expected = torch.cat([model(images) for images in batches])
+        expected_held_out = torch.cat([model(images) for images in held_out])
     program = export.trace(model, image_size=metadata["image_size"], form="convolutions")
     floating = export.onnx_model(program, metadata)
     parts = _parts(floating)
@@ -67,18 +68,19 @@ def quantise(
     with tempfile.TemporaryDirectory() as folder:
         maker = _Maker(floating, batches, Path(folder))
         best = maker.make(everything)
-        all_int8 = kept = _judge(best, expected, batches, labels)
+        all_int8 = _judge(best, expected_held_out, held_out, labels)
+        reached = _judge(best, expected, batches, None).agreement
         damage: dict[str, float] = {}
         in_float: list[str] = []
-        if all_int8.agreement < agreement:
+        if reached < agreement:
             for part, names in parts.items():
                 damage[part] = _error(maker.make(names), expected, batches)
             for part in sorted(damage, key=lambda part: -damage[part])[:most_in_float]:
                 in_float += parts[part]
                 best = maker.make([name for name in everything if name not in in_float])
-                kept = _judge(best, expected, batches, labels)
-                if kept.agreement >= agreement:
+                if _judge(best, expected, batches, None).agreement >= agreement:
                     break
+        kept = _judge(best, expected_held_out, held_out, labels) if in_float else all_int8
         if to == "openvino":
             source = Path(folder) / "best.onnx"
             source.write_bytes(_quantise_tokens(best))

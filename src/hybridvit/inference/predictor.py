@@ -12,13 +12,13 @@ from hybridvit.data.ahead import ahead
 from hybridvit.data.decode import MAX_PIXELS, decode
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.source import Source
-from hybridvit.deploy import engines, export
+from hybridvit.deploy import engines
+from hybridvit.deploy.opening import load
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.inference.pictures import Picture, Pictures, as_read, open_pictures
 from hybridvit.inference.rows import Predictions, Row
 from hybridvit.runtime import in_eval_mode, pick_device
 from hybridvit.tasks import find_task
-from hybridvit.weights.load import load
 
 Give = Literal["predictions", "logits", "features"]
 
@@ -221,6 +221,4 @@ def predict(
 def _open(model: nn.Module | str | Path, device: str | torch.device) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    if str(model).endswith(tuple(export.SUFFIXES.values())):
-        return engines.open_export(model)
     return load(model, device=device if isinstance(device, torch.device) else pick_device(device))

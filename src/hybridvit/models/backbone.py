@@ -35,12 +35,24 @@ class Backbone(nn.Module):
     num_features: int
     head_hidden_size: int
     """What the classifier reads."""
-    global_pool: str
+    pools: tuple[str, ...]
+    """What `global_pool` can be."""
     is_pruned = False
     """Whether only the features are left, as with `features_only=True`."""
     stages: nn.ModuleList
     feature_info: list[dict[str, Any]]
     """Per stage: num_chs (channels), reduction (stride to the picture), module (its name)."""
+
+    @property
+    def global_pool(self) -> str:
+        return self._global_pool
+
+    @global_pool.setter
+    def global_pool(self, pool: str) -> None:
+        if pool not in self.pools:
+            known = ", ".join(map(repr, self.pools))
+            raise ConfigError(f"{type(self).__name__} has no global_pool={pool!r}. There are: {known}.")
+        self._global_pool = pool
 
     def forward_stages(self, x_BCHW: Tensor, num_stages: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the stages; yield each one's features, in the family's own form, and the same as a map (B, C, H, W)."""
@@ -115,8 +127,8 @@ class Backbone(nn.Module):
         """
         if self.is_pruned:
             raise ConfigError("This model was pruned to its features, and has no head: build it without features_only.")
-        self.num_classes, self.label_names = num_classes, None
         self.global_pool = self.global_pool if global_pool is None else global_pool
+        self.num_classes, self.label_names = num_classes, None
         new: nn.Module = nn.Identity()
         if num_classes:
             new = nn.Linear(self.head_hidden_size, num_classes).to(next(self.parameters()))

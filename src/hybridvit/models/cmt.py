@@ -276,6 +276,7 @@ class CMT(Backbone):
     """
 
     classifier = "head.fc"
+    pools = ("avg", "")
 
     def __init__(
         self,

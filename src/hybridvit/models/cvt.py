@@ -180,6 +180,7 @@ class CvT(Backbone):
     """
 
     classifier = "head"
+    pools = ("token", "avg", "")
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from hybridvit.attribution.explain import explain, preprocess_of
 from hybridvit.attribution.explanation import Method
 from hybridvit.data.decode import decode
 from hybridvit.data.source import Source
-from hybridvit.deploy.bench import count_gmacs
+from hybridvit.deploy.steps import count_gmacs
 from hybridvit.evaluate.logits import Result
 from hybridvit.evaluate.metrics import softmax
 from hybridvit.output import to_json
