@@ -1,5 +1,6 @@
 """Exported files behind the same door as weights, and what may be asked of them."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +19,8 @@ MakeModel = Callable[..., Backbone]
 SMALL = {"dims": (8, 16), "depths": (1, 1), "heads": (1, 2)}
 
 
-def small(make_model: MakeModel) -> Backbone:
-    model = make_model("cvt_nano", **SMALL)
+def small(make_model: MakeModel, **sizes: object) -> Backbone:
+    model = make_model("cvt_nano", **(sizes or SMALL))
     model.label_names = ["a", "b", "c", "d", "e"]
     model.preprocess = Preprocess(image_size=(32, 32))
     return model
@@ -121,3 +122,32 @@ def test_a_model_of_a_fixed_size_says_which_it_takes() -> None:
 def test_benches_without_rounds_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 2 rounds"):
         hybridvit.bench(["cvt_nano"], rounds=1)
+
+
+def test_an_export_is_judged_and_predicts_as_the_weights_do(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from PIL import Image
+
+    from hybridvit.cli.main import main
+
+    model = small(make_model, depths=(1, 1, 1))
+    rng = torch.Generator().manual_seed(0)
+    for label in model.label_names:
+        (tmp_path / "data/test" / label).mkdir(parents=True)
+        for number in range(2):
+            pixels = torch.randint(0, 256, (32, 32, 3), generator=rng, dtype=torch.uint8).numpy()
+            Image.fromarray(pixels).save(tmp_path / f"data/test/{label}/{number}.png")
+    hybridvit.save(model, tmp_path / "x.safetensors")
+    hybridvit.export(model, tmp_path / "x.onnx")
+    figures = []
+    for name in ("x.safetensors", "x.onnx"):
+        assert main(["eval", str(tmp_path / name), "--data", str(tmp_path / "data"), "--json"]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[1]["top1"] == figures[0]["top1"]
+    assert figures[1]["loss"] == pytest.approx(figures[0]["loss"], rel=1e-4)
+    rows = [hybridvit.predict(tmp_path / name, tmp_path / "data/test", top_k=1) for name in ("x.safetensors", "x.onnx")]
+    first = [[row.to_dict()["predictions"][0]["class"] for row in each] for each in rows]
+    assert first[0] == first[1]
+    assert len(first[0]) == 10

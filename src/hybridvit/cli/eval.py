@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybridvit.cli.options import add, refuse
 from hybridvit.output import to_json
@@ -41,13 +41,18 @@ def run(args: argparse.Namespace) -> int:
 
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
+    from hybridvit.deploy.formats import is_export
+    from hybridvit.deploy.opening import load
     from hybridvit.evaluate.answers import evaluate_corruptions, evaluate_files
     from hybridvit.evaluate.imagenet import corruption_folders
     from hybridvit.runtime import pick_device
     from hybridvit.weights.load import read_checkpoint
 
-    if len(args.files) == 1 and read_checkpoint(args.files[0]).task != "classification":
-        return _judge(args)
+    models = [load(file) if is_export(file) else file for file in args.files]
+    if len(args.files) == 1:
+        first: Any = models[0] if is_export(args.files[0]) else read_checkpoint(args.files[0])
+        if first.task != "classification":
+            return _judge(args)
     if (len(args.files) > 1) != (args.average is not None):
         raise ConfigError("--average weights, or --average answers, goes with several checkpoints, and they with it.")
     how = {name: getattr(args, name) for name in ("average", "crops", "flip", "workers")}
@@ -57,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
     if folders:
         refuse(args, "--logits", "--report", "--real", because="this is ImageNet-C's tree of many sets of pictures")
         with progress("evaluating") as advance:
-            found = evaluate_corruptions(args.files, folders, on_batch=advance, **how)
+            found = evaluate_corruptions(models, folders, on_batch=advance, **how)
         print(to_json(found.to_dict())) if args.json else show(*found.describe())
         return 1 if found.broken else 0
     with progress("evaluating") as advance:
-        judged = evaluate_files(args.files, **data, on_batch=advance, **how)
+        judged = evaluate_files(models, **data, on_batch=advance, **how)
     if judged.reordered and not args.json:
         print(f"The classes of {judged.data} come in another order than the model's; they are matched by name.")
     if args.logits:

@@ -76,7 +76,7 @@ class Corruptions:
 
 
 def evaluate_files(
-    files: Sequence[Path],
+    files: Sequence[str | Path | nn.Module],
     data: str | Path,
     *,
     root: Path | None = None,
@@ -89,7 +89,7 @@ def evaluate_files(
     on_batch: Advance = lambda done, total: None,
     **loading: Any,
 ) -> Judged:
-    """Judge a checkpoint, or the mean of several (`average`: their "weights" or their "answers"), on a data set.
+    """Judge a checkpoint or a model, or the mean of several (`average`: their "weights" or "answers"), on a data set.
 
     Raises: CheckpointError, DataError, ConfigError for what cannot be read, and for classes that are not the model's.
     """
@@ -108,7 +108,7 @@ def evaluate_files(
 
 
 def evaluate_corruptions(
-    files: Sequence[Path],
+    files: Sequence[str | Path | nn.Module],
     folders: Mapping[str, Mapping[int, Path]],
     *,
     average: str | None = None,
@@ -152,9 +152,11 @@ def answers(
     return source, result
 
 
-def _open(files: Sequence[Path], average: str | None, device: torch.device | str) -> tuple[list[Any], list[str]]:
-    names = [str(file) for file in files]
-    models: list[nn.Module] = [load(file, device=device) for file in files]
+def _open(
+    files: Sequence[str | Path | nn.Module], average: str | None, device: torch.device | str
+) -> tuple[list[Any], list[str]]:
+    names = [type(file).__name__ if isinstance(file, nn.Module) else str(file) for file in files]
+    models: list[nn.Module] = [file if isinstance(file, nn.Module) else load(file, device=device) for file in files]
     if average == "weights":
         return [average_weights(models, names)], [f"the mean of {', '.join(names)}"]
     return models, names

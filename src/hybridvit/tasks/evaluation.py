@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hybridvit.data.loader import eval_loader
 from hybridvit.errors import DataError, some
@@ -36,7 +37,7 @@ class Judgement:
 
 
 def judge(
-    file: str | Path,
+    file: str | Path | nn.Module,
     data: str | Path,
     *,
     root: Path | None = None,
@@ -46,18 +47,18 @@ def judge(
     workers: int = 0,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judgement:
-    """Evaluate a weights file on the part of a data set that is to be judged on, every picture once.
+    """Evaluate a weights file or a model on the part of a data set that is to be judged on, every picture once.
 
     Raises: CheckpointError, DataError for what cannot be read; DataError for classes that are not the model's.
     """
-    model: Any = load(file, device=device)
+    model: Any = file if isinstance(file, nn.Module) else load(file, device=device)
     task = find_task(model.task)
     name, source = task.open_test(data, root=root, val_split=val_split)
     known, found = tuple(model.label_names or ()), tuple(source.class_names)
     if known and known != found:
         odd = sorted(set(known) ^ set(found))
         raise DataError(
-            f"{file} knows {len(known)} classes, {data} has {len(found)}"
+            f"{type(file).__name__ if isinstance(file, nn.Module) else file} knows {len(known)} classes, {data} has {len(found)}"
             f"{f'; only in one of them: {some(odd)}' if odd else ', the same in another order'}. "
             "Give the data set the model's classes, in its order."
         )
