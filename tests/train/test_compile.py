@@ -44,15 +44,15 @@ def test_a_compiled_run_has_the_weights_of_a_plain_one_and_resumes_exactly(
     fit(whole)
     assert compiled == ["CvT"]
     assert sum(counters["recompile_limit"].values()) == 0
-    state = whole.judged.state_dict()
-    for name, tensor in plain.judged.state_dict().items():
+    state = whole.evaluated.state_dict()
+    for name, tensor in plain.evaluated.state_dict().items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-7, atol=1e-9)
     list_states(whole.out)[0].unlink()
     resumed = prepare_run("whole", [*SHORT, *EVERYTHING, "run.compile=true"], resume=True)
     assert resumed.counters.step == 5
     fit(resumed)
-    for name, tensor in whole.judged.state_dict().items():
-        assert torch.equal(resumed.judged.state_dict()[name], tensor), name
+    for name, tensor in whole.evaluated.state_dict().items():
+        assert torch.equal(resumed.evaluated.state_dict()[name], tensor), name
 
 
 def test_compilation_waits_until_drop_path_has_warmed_up(prepare_run: PrepareRun, compiled: list[str]) -> None:

@@ -22,7 +22,7 @@ from hybridvit.evaluate.metric import Result
 from hybridvit.models.heads import assembly
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.boxes_drawing import draw_boxes
-from hybridvit.tasks.evaluating import evaluate_model
+from hybridvit.tasks.evaluating import evaluate_or_warn
 
 # B batch, N objects, C channels, H rows, W columns
 
@@ -92,7 +92,7 @@ class Detection:
     def evaluate(
         self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
     ) -> Result:
-        return evaluate_model(self, model, source, names=names, batch_size=batch_size, workers=workers)
+        return evaluate_or_warn(self, model, source, names=names, batch_size=batch_size, workers=workers)
 
     def row(self, prediction: Detections, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """The best `top_k` of a picture; its box in pixels, its mask as COCO's runs."""

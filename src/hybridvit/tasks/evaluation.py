@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybridvit.data.loader import eval_loader
-from hybridvit.errors import DataError, some
 from hybridvit.evaluate.metric import Result
-from hybridvit.evaluate.run import stream
 from hybridvit.output import Table
 from hybridvit.tasks import find_task
+from hybridvit.tasks.evaluating import evaluate_model
 from hybridvit.weights.load import load
 
 
@@ -54,24 +52,13 @@ def judge(
     model: Any = file if isinstance(file, nn.Module) else load(file, device=device)
     task = find_task(model.task)
     name, source = task.open_test(data, root=root, val_split=val_split)
-    known, found = tuple(model.label_names or ()), tuple(source.class_names)
-    if known and known != found:
-        odd = sorted(set(known) ^ set(found))
-        raise DataError(
-            f"{type(file).__name__ if isinstance(file, nn.Module) else file} knows {len(known)} classes, {data} has {len(found)}"
-            f"{f'; only in one of them: {some(odd)}' if odd else ', the same in another order'}. "
-            "Give the data set the model's classes, in its order."
-        )
-    loader = eval_loader(
+    result, broken = evaluate_model(
+        task,
+        model,
         source,
-        preprocess=model.preprocess,
-        transform=task.eval_transform(model.preprocess),
-        collate=task.collate,
+        names=(type(file).__name__ if isinstance(file, nn.Module) else str(file), str(data)),
         batch_size=batch_size,
         workers=workers,
+        on_batch=lambda done: on_batch(done, len(source)),
     )
-    metric = task.metric(source)
-    broken = stream(
-        model, loader, metric, predictions=task.predictions, on_batch=lambda done: on_batch(done, len(source))
-    )
-    return Judgement(metric.compute(), name, [source.name(index) for index in broken])
+    return Judgement(result, name, broken)

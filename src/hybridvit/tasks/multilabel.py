@@ -21,7 +21,7 @@ from hybridvit.evaluate.views import mean_logits
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.caption import caption
 from hybridvit.tasks.classification import create_classifier
-from hybridvit.tasks.evaluating import evaluate_model
+from hybridvit.tasks.evaluating import evaluate_or_warn
 from hybridvit.tasks.mixing import Mixer
 
 # B batch, C channels, H rows, W columns, K classes
@@ -60,7 +60,7 @@ class Multilabel:
     def evaluate(
         self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
     ) -> Result:
-        return evaluate_model(self, model, source, names=names, batch_size=batch_size, workers=workers)
+        return evaluate_or_warn(self, model, source, names=names, batch_size=batch_size, workers=workers)
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         best = np.argsort(-prediction, kind="stable")[:top_k]
