@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hybridvit.deploy.export import export as export
     from hybridvit.deploy.fuse import fuse as fuse
     from hybridvit.deploy.opening import load as load
+    from hybridvit.evaluate.windows import segment as segment
     from hybridvit.inference.predictor import Predictor as Predictor
     from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
@@ -58,6 +59,7 @@ _PUBLIC = {
     "predict": "hybridvit.inference.predictor",
     "push_to_hub": "hybridvit.weights.hub",
     "save": "hybridvit.weights.checkpoint",
+    "segment": "hybridvit.evaluate.windows",
 }
 __all__ = [
     "Predictor",
@@ -79,6 +81,7 @@ __all__ = [
     "predict",
     "push_to_hub",
     "save",
+    "segment",
 ]
 
 
