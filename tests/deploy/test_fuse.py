@@ -140,6 +140,11 @@ def test_every_module_of_the_catalogue_is_of_a_known_kind(name: str) -> None:
     assert {type(module).__name__ for module in model.modules()} <= names
 
 
+def test_a_fused_model_stays_fused(make_model: MakeModel) -> None:
+    fused = fuse(make_model("cvt_nano"))
+    assert fuse(fused) is fused
+
+
 def test_what_cannot_be_fused_is_named() -> None:
     with pytest.raises(ConfigError, match=r"FeatureGetterNet.*features_only"):
         fuse(catalog.create("cvt_nano", features_only=True))

@@ -59,10 +59,12 @@ def fuse(model: nn.Module) -> Fused:
     """A copy for inference with every BatchNorm folded, on the same device and in the same type; the model stays as it is.
 
     The arithmetic is exact (float64: to 1e-9); constants are folded in float64. Weights of `model` changed afterwards are not
-    seen. Safe to call from several threads.
+    seen. Safe to call from several threads. A fused model is returned as it is.
 
     Raises: ConfigError for anything but a CvT or CMT with its head.
     """
+    if isinstance(model, Fused):
+        return model
     if not is_fusible(model):
         raise ConfigError(f"Only CvT and CMT models can be fused, not {type(model).__name__}. Take features_only off.")
     parameter = next(model.parameters())
