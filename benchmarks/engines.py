@@ -17,8 +17,8 @@ from hybridvit.data.ahead import ahead
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.deploy import bench, engines
-from hybridvit.evaluate import run
-from hybridvit.evaluate.run import evaluate
+from hybridvit.evaluation import run
+from hybridvit.evaluation.run import evaluate
 from hybridvit.models import catalog
 
 PICTURES, BATCH, TURNS = 64, 16, 3

@@ -28,7 +28,7 @@ from PIL import Image
 from hybridvit.config import Recipe, list_recipes, load_recipe
 from hybridvit.data.opening import open_splits
 from hybridvit.models import catalog
-from hybridvit.train.loop import fit, prepare
+from hybridvit.training.loop import fit, prepare
 from hybridvit.weights import checkpoint
 
 

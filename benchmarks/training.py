@@ -28,10 +28,10 @@ from hybridvit.data.sampler import TrainSampler
 from hybridvit.deploy import bench
 from hybridvit.tasks.classification import TASK
 from hybridvit.tasks.mixing import loss_of
-from hybridvit.train.building import build_model
-from hybridvit.train.optim import create_optimizer
-from hybridvit.train.shard import clip_gradients
-from hybridvit.train.state import save_state
+from hybridvit.training.building import build_model
+from hybridvit.training.optim import create_optimizer
+from hybridvit.training.shard import clip_gradients
+from hybridvit.training.state import save_state
 
 BATCHES = {"cmt_s": 4, "cvt_13": 4, "cvt_w24_384": 1}
 """Recipe: pictures per forward pass here."""

@@ -1,6 +1,7 @@
 """hybridvit/__init__.py: what it offers is there, without importing torch before it is needed."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +25,8 @@ def test_public_names_are_sorted_and_known_to_type_checkers() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(AttributeError, match="public names: Predictor, align, bench, convert"):
         hybridvit.creat_model  # noqa: B018
+
+
+def test_no_room_has_the_name_of_a_function_and_hides_it_once_imported() -> None:
+    rooms = {path.stem for path in Path(hybridvit.__file__).parent.iterdir()}
+    assert not rooms & set(hybridvit.__all__)

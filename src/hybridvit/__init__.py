@@ -17,6 +17,8 @@ from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
     from hybridvit.allocator import keep_memory as keep_memory
+    from hybridvit.api import evaluate as evaluate
+    from hybridvit.api import train as train
     from hybridvit.attribution.explain import explain as explain
     from hybridvit.compare.align import align as align
     from hybridvit.config import list_recipes as list_recipes
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from hybridvit.deploy.export import export as export
     from hybridvit.deploy.fuse import fuse as fuse
     from hybridvit.deploy.opening import load as load
-    from hybridvit.evaluate.windows import segment as segment
+    from hybridvit.evaluation.windows import segment as segment
     from hybridvit.inference.predictor import Predictor as Predictor
     from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
@@ -46,6 +48,7 @@ _PUBLIC = {
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
+    "evaluate": "hybridvit.api",
     "explain": "hybridvit.attribution.explain",
     "export": "hybridvit.deploy.export",
     "export_weights": "hybridvit.weights.convert",
@@ -59,7 +62,8 @@ _PUBLIC = {
     "predict": "hybridvit.inference.predictor",
     "push_to_hub": "hybridvit.weights.hub",
     "save": "hybridvit.weights.checkpoint",
-    "segment": "hybridvit.evaluate.windows",
+    "segment": "hybridvit.evaluation.windows",
+    "train": "hybridvit.api",
 }
 __all__ = [
     "Predictor",
@@ -68,6 +72,7 @@ __all__ = [
     "convert",
     "create_model",
     "download",
+    "evaluate",
     "explain",
     "export",
     "export_weights",
@@ -82,6 +87,7 @@ __all__ = [
     "push_to_hub",
     "save",
     "segment",
+    "train",
 ]
 
 

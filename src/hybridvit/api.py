@@ -19,14 +19,14 @@ from hybridvit.config import Recipe, load_recipe, recipe_from_dict
 from hybridvit.data.opening import Data
 from hybridvit.data.source import Splits
 from hybridvit.errors import DataError
-from hybridvit.evaluate.metric import Result
-from hybridvit.evaluate.table import to_frame, to_html
+from hybridvit.evaluation.metric import Result
+from hybridvit.evaluation.table import to_frame, to_html
 from hybridvit.render.page import fragment
 from hybridvit.report.history import REPORT, History, read_run
 from hybridvit.report.run import curves
 from hybridvit.runtime import joined_ranks, local_device, pick_device
 from hybridvit.tasks import find_task
-from hybridvit.train.loop import Callback, fit, prepare
+from hybridvit.training.loop import Callback, fit, prepare
 from hybridvit.weights.load import load
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybridvit.cli.main import main
-from hybridvit.evaluate.logits import load_logits
+from hybridvit.evaluation.logits import load_logits
 
 SMALL = ["global_batch=12", "schedule.epochs=2", "schedule.warmup_epochs=0", "run.eval_epochs=1", "run.workers=0"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from browser import open_page
 from hybridvit.cli.main import main
-from hybridvit.evaluate.logits import Result
+from hybridvit.evaluation.logits import Result
 from hybridvit.report.model import choose
 from kinds import KINDS
 

@@ -10,7 +10,7 @@ import torch
 
 from hybridvit.config import Preprocess
 from hybridvit.data.readers.folder import read_folder
-from hybridvit.evaluate.logits import Result
+from hybridvit.evaluation.logits import Result
 from hybridvit.models import catalog
 from hybridvit.report.examples import examples, telling
 from hybridvit.tasks import find_task

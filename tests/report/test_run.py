@@ -10,7 +10,7 @@ import yaml
 
 from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
-from hybridvit.evaluate.logits import Result
+from hybridvit.evaluation.logits import Result
 from hybridvit.report.history import differences, read_history, read_run
 from hybridvit.report.run import compare_page, comparison, run_page
 

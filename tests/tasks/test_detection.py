@@ -13,8 +13,8 @@ from hybridvit.data.loader import eval_loader
 from hybridvit.data.objects import Objects, encode
 from hybridvit.data.scenes import DigitScenes
 from hybridvit.errors import ConfigError, DataError
-from hybridvit.evaluate.detection import Detections
-from hybridvit.evaluate.run import stream
+from hybridvit.evaluation.detection import Detections
+from hybridvit.evaluation.run import stream
 from hybridvit.models.heads import assembly
 from hybridvit.tasks.detection import TASK
 

@@ -15,10 +15,10 @@ from hybridvit.cli.main import main
 from hybridvit.config import load_recipe
 from hybridvit.data.multilabel import open_multilabel_splits, open_multilabel_test
 from hybridvit.errors import DataError
-from hybridvit.evaluate.multilabel import MeanAveragePrecision, average_precision
+from hybridvit.evaluation.multilabel import MeanAveragePrecision, average_precision
 from hybridvit.tasks import find_task
 from hybridvit.tasks.multilabel import several_hot
-from hybridvit.train.loop import fit, prepare
+from hybridvit.training.loop import fit, prepare
 from hybridvit.weights.load import load, read_checkpoint
 
 NAMES = ("blue", "green", "red")

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hybridvit.attribution.geometry import Axes, View
-from hybridvit.evaluate.metrics import most_probable
+from hybridvit.evaluation.metrics import most_probable
 from hybridvit.render.figures import Panel, Scale, colour, panels, to_png
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hybridvit.output import to_json
 
 if TYPE_CHECKING:
     from hybridvit.data.source import Counts
-    from hybridvit.evaluate.logits import Result
+    from hybridvit.evaluation.logits import Result
 
 HELP = """Evaluate CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg), with the preprocessing it was made
 for. Every picture counts once. Without --data the files are logits that --logits saved (.npz): all is recomputed from
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.errors import ConfigError
-    from hybridvit.evaluate.logits import save_logits
+    from hybridvit.evaluation.logits import save_logits
 
     if args.data is None:
         return _score(args)
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.deploy.formats import is_export
     from hybridvit.deploy.opening import load
-    from hybridvit.evaluate.answers import evaluate_corruptions, evaluate_files
-    from hybridvit.evaluate.imagenet import corruption_folders
+    from hybridvit.evaluation.answers import evaluate_corruptions, evaluate_files
+    from hybridvit.evaluation.imagenet import corruption_folders
     from hybridvit.runtime import pick_device
     from hybridvit.weights.load import read_checkpoint
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     about |= {"views": judged.views, "logits": args.logits, "report": args.report}
     code = _show(judged.result, about, args, judged.counts)
     if args.report:  # after the figures, which no picture that is gone may cost
-        from hybridvit.evaluate.drawing import figure
+        from hybridvit.evaluation.drawing import figure
         from hybridvit.render.figures import save_png
         from hybridvit.report.history import read_history
 
@@ -105,8 +105,8 @@ def _judge(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from hybridvit.errors import ConfigError
-    from hybridvit.evaluate.logits import load_logits
-    from hybridvit.evaluate.views import ensemble
+    from hybridvit.evaluation.logits import load_logits
+    from hybridvit.evaluation.views import ensemble
 
     if any(file.suffix != ".npz" for file in args.files):
         raise ConfigError("--data DIR is missing: the folder with test/CLASS/*.jpg (or val, or CLASS/*.jpg).")
@@ -119,8 +119,8 @@ def _score(args: argparse.Namespace) -> int:
 def _show(result: "Result", about: dict[str, object], args: argparse.Namespace, counts: "Counts | None" = None) -> int:
     """Print all metrics, for people or for programs. Returns the exit code."""
     from hybridvit.cli.table import show
-    from hybridvit.evaluate.imagenet import read_real, real_accuracy
-    from hybridvit.evaluate.words import describe
+    from hybridvit.evaluation.imagenet import read_real, real_accuracy
+    from hybridvit.evaluation.words import describe
 
     real = real_accuracy(result, read_real(args.real)) if args.real else None
     about = {key: str(value) for key, value in about.items() if value is not None}

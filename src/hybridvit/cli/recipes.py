@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.config import list_recipes, load_recipe
     from hybridvit.errors import ConfigError
-    from hybridvit.train.yacs_file import import_to
+    from hybridvit.training.yacs_file import import_to
 
     if args.action:
         if args.file is None:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.data.opening import open_splits
     from hybridvit.data.source import Splits
     from hybridvit.runtime import pick_device
-    from hybridvit.train.sweep import load_sweep, run_sweep
+    from hybridvit.training.sweep import load_sweep, run_sweep
 
     sweep = load_sweep(args.sweep)
     out = args.out or Path("runs") / f"sweep-{Path(args.sweep).stem}"

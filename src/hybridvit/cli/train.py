@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         )
 
     from hybridvit.tasks import find_task
-    from hybridvit.train.optim import describe
+    from hybridvit.training.optim import describe
 
     splits = None
     if args.data:
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hybridvit.runtime import joined_ranks, local_device
-    from hybridvit.train.evaluation import in_percent
-    from hybridvit.train.loop import fit, prepare
+    from hybridvit.training.evaluation import in_percent
+    from hybridvit.training.loop import fit, prepare
 
     out = args.out or Path("runs") / Path(args.recipe).stem
     device = local_device(args.device)

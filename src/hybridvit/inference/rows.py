@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from hybridvit.evaluate.table import to_frame
+from hybridvit.evaluation.table import to_frame
 from hybridvit.output import Table
 from hybridvit.render.page import fragment, note, table
 

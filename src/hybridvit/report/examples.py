@@ -10,8 +10,8 @@ from hybridvit.config import Preprocess
 from hybridvit.data.decode import decode
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
-from hybridvit.evaluate.logits import Result as Answers
-from hybridvit.evaluate.metric import Result
+from hybridvit.evaluation.logits import Result as Answers
+from hybridvit.evaluation.metric import Result
 from hybridvit.render.page import Thumbnail, pictures, section
 from hybridvit.runtime import in_eval_mode
 from hybridvit.tasks.task import Task

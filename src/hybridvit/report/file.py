@@ -9,8 +9,8 @@ import torch
 from hybridvit.attribution.explanation import Method
 from hybridvit.data.opening import open_test
 from hybridvit.data.source import Counts
-from hybridvit.evaluate.answers import answers
-from hybridvit.evaluate.logits import Result
+from hybridvit.evaluation.answers import answers
+from hybridvit.evaluation.logits import Result
 from hybridvit.report.model import about_checkpoint, model_page
 from hybridvit.weights.load import load, read_checkpoint
 

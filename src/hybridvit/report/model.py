@@ -20,8 +20,8 @@ from hybridvit.attribution.explanation import Method
 from hybridvit.data.decode import decode
 from hybridvit.data.source import Source
 from hybridvit.deploy.steps import count_gmacs
-from hybridvit.evaluate.logits import Result
-from hybridvit.evaluate.metrics import softmax
+from hybridvit.evaluation.logits import Result
+from hybridvit.evaluation.metrics import softmax
 from hybridvit.output import to_json
 from hybridvit.render.page import Thumbnail, folded, note, page, pictures, preformatted, section, table, tiles
 

@@ -38,7 +38,7 @@ from hybridvit.attribution.geometry import View, view
 from hybridvit.attribution.record import sites
 from hybridvit.data.decode import decode
 from hybridvit.errors import ConfigError, DataError, HybridVitError
-from hybridvit.evaluate.metrics import most_probable
+from hybridvit.evaluation.metrics import most_probable
 from hybridvit.render.figures import Scale
 from hybridvit.serve.batching import Batcher
 from hybridvit.serve.uploads import Budget, BusyError, TooLargeError, TooSlowError, received, what_came

@@ -13,11 +13,11 @@ from hybridvit.data.loader import EvalTransform, TrainTransform, normalize, stac
 from hybridvit.data.opening import open_splits, open_test
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
-from hybridvit.evaluate.answers import answers
-from hybridvit.evaluate.logits import Recorder, Result
-from hybridvit.evaluate.metric import Metric
-from hybridvit.evaluate.metrics import Accuracy, softmax
-from hybridvit.evaluate.views import mean_logits
+from hybridvit.evaluation.answers import answers
+from hybridvit.evaluation.logits import Recorder, Result
+from hybridvit.evaluation.metric import Metric
+from hybridvit.evaluation.metrics import Accuracy, softmax
+from hybridvit.evaluation.views import mean_logits
 from hybridvit.models import catalog
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.caption import caption

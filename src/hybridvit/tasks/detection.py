@@ -17,8 +17,8 @@ from hybridvit.data.loader import Empty, normalize
 from hybridvit.data.objects import Objects, encode
 from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError
-from hybridvit.evaluate.detection import CocoMetric, Detections
-from hybridvit.evaluate.metric import Result
+from hybridvit.evaluation.detection import CocoMetric, Detections
+from hybridvit.evaluation.metric import Result
 from hybridvit.models.heads import assembly
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.boxes_drawing import draw_boxes

@@ -7,8 +7,8 @@ from typing import Any
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError, some
-from hybridvit.evaluate.metric import Result
-from hybridvit.evaluate.run import stream
+from hybridvit.evaluation.metric import Result
+from hybridvit.evaluation.run import stream
 from hybridvit.tasks.task import Task
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybridvit.evaluate.metric import Result
+from hybridvit.evaluation.metric import Result
 from hybridvit.output import Table
 from hybridvit.tasks import find_task
 from hybridvit.tasks.evaluating import evaluate_model

@@ -15,9 +15,9 @@ from hybridvit.data.loader import EvalTransform, TrainTransform, normalize, stac
 from hybridvit.data.multilabel import open_multilabel_splits, open_multilabel_test
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
-from hybridvit.evaluate.metric import Result
-from hybridvit.evaluate.multilabel import MeanAveragePrecision
-from hybridvit.evaluate.views import mean_logits
+from hybridvit.evaluation.metric import Result
+from hybridvit.evaluation.multilabel import MeanAveragePrecision
+from hybridvit.evaluation.views import mean_logits
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.caption import caption
 from hybridvit.tasks.classification import create_classifier

@@ -17,8 +17,8 @@ from hybridvit.data.mask_transforms import EvalTransform, Placed, TrainTransform
 from hybridvit.data.masks import IGNORE, ignore_value
 from hybridvit.data.source import Source
 from hybridvit.errors import ConfigError
-from hybridvit.evaluate.metric import Result
-from hybridvit.evaluate.segmentation import Confusion
+from hybridvit.evaluation.metric import Result
+from hybridvit.evaluation.segmentation import Confusion
 from hybridvit.models.heads import assembly
 from hybridvit.models.heads.segmenter import AUXILIARY, OUT, classes_at
 from hybridvit.render.masks import overlay, runs

@@ -5,7 +5,7 @@ A picture's way in evaluation: source.read(i) -> decode -> eval_transform -> col
 and in prediction the same without the metric: predictions -> row (JSON, tables, Parquet) and draw (a picture).
 
 A task is a file here with its TASK, its recipe in a file of the same name in hybridvit.config, and that recipe's row in
-config/loading.py. The words of the data's way stand in data/loader.py, those of the evaluation's in evaluate/metric.py.
+config/loading.py. The words of the data's way stand in data/loader.py, those of the evaluation's in evaluation/metric.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from hybridvit.config import Preprocess, Recipe
 from hybridvit.data.loader import Collate as Collate
 from hybridvit.data.loader import Empty, EvalTransform, Frame, TrainTransform
 from hybridvit.data.source import Source, Splits, Target
-from hybridvit.evaluate.metric import Metric, Prediction
-from hybridvit.evaluate.metric import Result as Result
+from hybridvit.evaluation.metric import Metric, Prediction
+from hybridvit.evaluation.metric import Result as Result
 
 
 class Criterion(Protocol):
