@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridvit.config import Recipe
+from hybridvit.config import ClassificationRecipe
 from hybridvit.training import yacs
 from hybridvit.typed import known_keys
 
@@ -80,8 +80,8 @@ def test_every_flag_has_a_line(section: str, flags: str) -> None:
 
 
 def test_every_field_that_the_page_names_exists() -> None:
-    sections = {field.name for field in fields(Recipe)}
+    sections = {field.name for field in fields(ClassificationRecipe)}
     named = {word for words in WORDS.values() for word in words if re.fullmatch(r"[a-z]+\.(?!sh$)[a-z_.]+", word)}
     named = {word for word in named if word.partition(".")[0] in sections}
     assert len(named) > 40
-    assert named - set(known_keys(Recipe)) == set()
+    assert named - set(known_keys(ClassificationRecipe)) == set()
