@@ -46,3 +46,25 @@ def test_the_demo_trains_evaluates_predicts_and_reports(
 
     assert main(words) == 0
     assert "--resume" in capsys.readouterr().out
+
+
+def test_the_demo_of_detection_trains_judges_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hybridvit.cli.demo.TRAIN_SCENES", 16)
+    monkeypatch.setattr("hybridvit.cli.demo.TEST_SCENES", 3)
+    words = ["demo", "--task", "detection", "--out", str(tmp_path / "out"), "--set", "run.workers=0", "global_batch=8"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    steps = [line.split()[2] for line in out.splitlines() if line.startswith("$ ")]
+    assert steps == ["train", "eval", "predict"]
+    assert "box AP" in out
+    for name in ("run/last.safetensors", "run/report.html", "run/predictions.coco.json", "scenes/valid"):
+        assert str(tmp_path / "out" / name) in out
+        assert (tmp_path / "out" / name).exists()
+    assert len(list((tmp_path / "out" / "drawn").iterdir())) == 3
+
+
+def test_a_model_of_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--task", "detection", "--model", "cvt_nano"]) == 2
+    assert "--task detection shows retinanet_cmt_nano" in capsys.readouterr().err

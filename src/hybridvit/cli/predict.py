@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--device")
     how = "fused is faster on CPUs; the rest builds a graph"
     add(parser, "--engine", choices=ENGINES, default="eager", help=how)
+    add(parser, "--tile", metavar="PIXELS", type=int, help="of a detector: cut large pictures into tiles of this side")
+    share = "how much of its side a tile shares with the next (default: 0.2)"
+    add(parser, "--overlap", metavar="SHARE", type=float, default=0.2, help=share)
     draw = "also write each picture to DIR with what is said of it: boxes, masks, words"
     add(parser, "--draw", metavar="DIR", type=Path, help=draw)
     form = parser.add_mutually_exclusive_group()
@@ -34,17 +37,22 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.data.unlabelled import open_unlabelled
     from hybridvit.inference.predictor import Predictor, predict
+    from hybridvit.inference.tiles import Tiles
 
     pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)
     options = {name: getattr(args, name) for name in ("top_k", "device", "engine")}
     predictor = Predictor(args.model, batch_size=args.batch, **options)
+    tiles = Tiles(predictor, side=args.tile, overlap=args.overlap) if args.tile else None
     with progress("predicting") as advance:
-        found = predict(predictor, pictures, batch_size=args.batch, workers=args.workers, on_batch=advance)
+        if tiles:
+            found = tiles.predict(pictures, on_picture=advance)
+        else:
+            found = predict(predictor, pictures, batch_size=args.batch, workers=args.workers, on_batch=advance)
     if args.draw:
         from hybridvit.inference.drawing import draw_predictions
 
         with progress("drawing") as advance:
-            draw_predictions(predictor, pictures, args.draw, on_picture=advance)
+            draw_predictions(predictor, pictures, args.draw, say=tiles.said if tiles else None, on_picture=advance)
     good = [row for row in found if row.ok]
     if args.json:
         rows = [{"path": row.path, **row.said} for row in good]

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path, PurePath
+from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from hybridvit.data.decode import decode
 from hybridvit.errors import DataError
@@ -16,10 +18,13 @@ def draw_predictions(
     pictures: Pictures,
     folder: str | Path,
     *,
+    say: Callable[[Image], Any] | None = None,
     root: Path | None = None,
     on_picture: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Write FOLDER/NAME.png for each picture that can be read; of pictures of one name, the later ones get a number.
+
+    say: the prediction of a picture, where it is not the predictor's own: Tiles.said.
 
     Raises: DataError when the folder cannot be written.
     """
@@ -31,12 +36,12 @@ def draw_predictions(
             name = source.name(index)
             try:
                 data = source.read(index)
-                image, frame = predictor.prepare(data, name=name)
-                picture = decode(data, name=name, channels=3, max_pixels=predictor.max_pixels)
+                picture = decode(
+                    data, name=name, channels=predictor.preprocess.in_chans, max_pixels=predictor.max_pixels
+                )
             except (DataError, OSError):
                 continue  # the predictions say why
-            images_BCHW = predictor.task.collate([image], empty=torch.empty)
-            (said,) = predictor.said(images_BCHW, [frame])
+            said = say(picture) if say else _said(predictor, picture)
             stem = PurePath(name).stem
             file = folder / f"{stem}.png"
             file = folder / f"{stem}-{index}.png" if file in written else file
@@ -46,3 +51,9 @@ def draw_predictions(
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error}") from error
     return written
+
+
+def _said(predictor: Predictor, picture: Image) -> Any:
+    image, frame = predictor.transform(picture)
+    (said,) = predictor.said(predictor.task.collate([image], empty=torch.empty), [frame])
+    return said
