@@ -51,8 +51,8 @@ def test_the_demo_trains_evaluates_predicts_and_reports(
 def test_the_demo_of_detection_trains_judges_and_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hybridvit.cli.demo.TRAIN_SCENES", 16)
-    monkeypatch.setattr("hybridvit.cli.demo.TEST_SCENES", 3)
+    monkeypatch.setattr("hybridvit.demos.TRAIN_SCENES", 16)
+    monkeypatch.setattr("hybridvit.demos.TEST_SCENES", 3)
     words = ["demo", "--task", "detection", "--out", str(tmp_path / "out"), "--set", "run.workers=0", "global_batch=8"]
     assert main(words) == 0
     out = capsys.readouterr().out
