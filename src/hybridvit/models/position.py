@@ -62,9 +62,9 @@ class PositionBias(nn.Module):
     def forward(self, grid: Grid) -> Bias:
         if grid == self.grid:
             return bias(self.kind, self.table, grid=grid, reduction=self.reduction, index_NM=self.index_NM)
-        if torch.compiler.is_compiling():
+        if not is_eager(self.table):  # traced for all grids, or counted: the products below are none of the model's
             return self.resized(grid)
-        if not is_eager(self.table) or (torch.is_grad_enabled() and self.table.requires_grad):
+        if torch.is_grad_enabled() and self.table.requires_grad:
             return self._on(grid, self._resize(grid))
         return self._on(grid, self._kept.get(grid, self.table, lambda: self._resize(grid)))
 
