@@ -48,7 +48,11 @@ def test_a_form_with_one_file_is_the_picture_itself(address: str, ask: Ask, pict
     [
         (b"", {}, "the body is empty"),
         (gzip.compress(b"picture", mtime=0), {}, "the body is compressed with gzip"),
-        (gzip.compress(b"picture", mtime=0), {"Content-Encoding": "gzip"}, "the body is compressed (Content-Encoding: gzip)"),
+        (
+            gzip.compress(b"picture", mtime=0),
+            {"Content-Encoding": "gzip"},
+            "the body is compressed (Content-Encoding: gzip)",
+        ),
         (json.dumps({"image": "abc"}).encode(), {"Content-Type": "application/json"}, "the body is JSON"),
         (json.dumps([1, 2]).encode(), {}, "the body is JSON"),
         (base64.b64encode(bytes(range(256))), {}, "the body is text in base64"),

@@ -16,7 +16,7 @@ from hybridvit.data.decode import decode
 from hybridvit.data.objects import decode as decode_masks
 from hybridvit.data.objects import encode
 from hybridvit.errors import ConfigError, DataError
-from hybridvit.evaluate.detection import Detections
+from hybridvit.evaluation.detection import Detections
 from hybridvit.inference.pictures import Pictures, open_pictures
 from hybridvit.inference.predictor import Predictor
 from hybridvit.inference.rows import Predictions, Row
@@ -108,7 +108,7 @@ def _merged(found: list[tuple[Detections, tuple[int, int, int, int]]], size: tup
     kept.sort(key=lambda i: -scores_N[i])
     outlines: Any = None
     if all(said.outlines is not None for said, _ in found):
-        placed = [(said.outlines[k], said.size, place) for said, place in found for k in range(len(said.scores_N))]  # type: ignore[index]
+        placed = [(outline, said.size, place) for said, place in found for outline in said.outlines or ()]
         outlines = tuple(_moved(*placed[i], size) for i in kept)
     return Detections(
         size=size, boxes_N4=boxes_N4[kept], scores_N=scores_N[kept], labels_N=labels_N[kept], outlines=outlines
