@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from hybridvit.deploy.fuse import fuse as fuse
     from hybridvit.deploy.opening import load as load
     from hybridvit.evaluation.windows import segment as segment
+    from hybridvit.inference.predict import embed as embed
+    from hybridvit.inference.predict import predict as predict
     from hybridvit.inference.predictor import Predictor as Predictor
-    from hybridvit.inference.predictor import predict as predict
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
@@ -48,6 +49,7 @@ _PUBLIC = {
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
+    "embed": "hybridvit.inference.predict",
     "evaluate": "hybridvit.api",
     "explain": "hybridvit.attribution.explain",
     "export": "hybridvit.deploy.export",
@@ -59,7 +61,7 @@ _PUBLIC = {
     "list_recipes": "hybridvit.config",
     "load": "hybridvit.deploy.opening",
     "load_recipe": "hybridvit.config",
-    "predict": "hybridvit.inference.predictor",
+    "predict": "hybridvit.inference.predict",
     "push_to_hub": "hybridvit.weights.hub",
     "save": "hybridvit.weights.checkpoint",
     "segment": "hybridvit.evaluation.windows",
@@ -72,6 +74,7 @@ __all__ = [
     "convert",
     "create_model",
     "download",
+    "embed",
     "evaluate",
     "explain",
     "export",

@@ -17,7 +17,8 @@ from hybridvit.config import Preprocess
 from hybridvit.data.decode import decode
 from hybridvit.data.transforms import eval_transform
 from hybridvit.errors import CheckpointError, ConfigError, DataError
-from hybridvit.inference.predictor import Predictor, predict
+from hybridvit.inference.predict import predict
+from hybridvit.inference.predictor import Predictor
 from hybridvit.models import catalog
 from hybridvit.output import to_json
 

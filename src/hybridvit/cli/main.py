@@ -38,6 +38,7 @@ GROUPS = {
         "convert": "published weights, by file or by name, become ours, and ours theirs",
     },
     "Use it elsewhere": {
+        "embed": "features of pictures by the million, for search and clusters",
         "serve": "try a model in the browser",
         "export": "write a model for onnxruntime, OpenVINO or torch.export",
         "bench": "measure how fast models are",

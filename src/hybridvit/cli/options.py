@@ -36,11 +36,13 @@ SHARE = Number(float, 0, 1)
 PIXELS = Number(float, -1e9, 1e9)
 
 NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
+    "--actors": (COUNT, "N", None, "with --on ray: processes that compute"),
     "--batch": (COUNT, "N", 64, "pictures at a time"),
     "--batch-size": (COUNT, "N", 1, "pictures at a time"),
     "--block": (FROM_0, "B", None, "attention: from 0 (default: the stage's last)"),
     "--crops": (Number(int, 1, 5), "N", 1, "5: also the corners, averaged"),
     "--gpus": (COUNT, "N", 8, "devices of the original run"),
+    "--gpus-per-actor": (Number(float, 0, 1025), "X", None, "with --on ray: 0.5 puts two on a GPU"),
     "--head": (FROM_0, "H", None, "attention: from 0 (default: the mean of all)"),
     "--image-size": (COUNT, "N", None, "pixels (default: what the model was made for)"),
     "--in-chans": (COUNT, "N", None, "another number of input channels"),
@@ -50,6 +52,7 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
     "--min-side": (FROM_0, "N", 32, "smaller pictures are tiny"),
     "--num-classes": (FROM_0, "N", None, "another number of classes; needs --new-head"),
     "--pictures": (FROM_0, "N", 6, "best, worst, doubtful each"),
+    "--piece-size": (COUNT, "N", None, "pictures of a piece (default: 1000); a tar file is always one"),
     "--port": (Number(int, 0, 65535), "N", 8000, "0 takes a free one"),
     "--query": (PIXELS, "X Y", None, "what this pixel reads (attention, rollout); otherwise the class token, or all"),
     "--rounds": (Number(int, 2, 10**6), "N", 10, "turns of each model"),

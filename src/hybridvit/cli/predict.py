@@ -5,12 +5,14 @@ import csv
 import sys
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli import pieces
+from hybridvit.cli.options import add, refuse
 from hybridvit.deploy.formats import ENGINES
 from hybridvit.output import printable, to_json
 
 HELP = """Say what a model sees in pictures, or in all pictures below a folder, or of a list, zip or tar file, or of a
-saved Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted."""
+saved Hugging Face data set. Exit code 1: some could not be read; they are reported, the others are predicted. With --out
+they may be any number: the same command goes on after any interruption (docs/scale.md)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     add(form, "--json")
     add(form, "--csv", action="store_true", help="print CSV, one line per picture and class")
+    pieces.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.out:
+        refuse(args, "--tile", "--draw", "--json", "--csv", because="--out writes Parquet files")
+        return pieces.run(args, give="predictions", top_k=args.top_k, engine=args.engine)
+    pieces.refuse_without_out(args)
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
     from hybridvit.data.unlabelled import open_unlabelled
-    from hybridvit.inference.predictor import Predictor, predict
+    from hybridvit.inference.predict import predict
+    from hybridvit.inference.predictor import Predictor
     from hybridvit.inference.tiles import Tiles
 
     pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)

@@ -15,6 +15,7 @@ from hybridvit.data.readers.lists import SUFFIXES, check_there, read_paths
 from hybridvit.data.readers.tar import Tar, list_tar
 from hybridvit.data.readers.zip import Zip, list_zip
 from hybridvit.data.source import Counts, Source
+from hybridvit.data.split import Subset
 from hybridvit.errors import DataError
 
 CONTAINERS = (".zip", ".tar", *SUFFIXES)
@@ -25,6 +26,7 @@ class Unlabelled(Source):
 
     def __init__(self, sources: Sequence[Source], class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
+        self.sources = sources
         self.places = [(source, index) for source in sources for index in range(len(source))]
         self.labels: Sequence[int] = [NO_LABEL] * len(self.places)
         self.counts = Counts.total(source.counts for source in sources)
@@ -74,6 +76,29 @@ def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def shards(paths: Sequence[str | Path]) -> list[Path]:
+    """The paths, with a folder in which nothing but archives and lists is to be read replaced by these."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = path.is_dir() and not is_saved_dataset(path) and not find_pictures(path) and _containers(path)
+        found += inside or [path]
+    return found
+
+
+def open_shard(path: Path) -> FileSource:
+    """All pictures of a tar file; there may be none. Raises: DataError when it cannot be read."""
+    places, counts = pictures(list_tar([path], labelled=False))
+    return FileSource(Tar([path]), places, counts=counts)
+
+
+def parts_of(source: Source, size: int) -> list[Source]:
+    """The source's pictures in order, `size` to a part, and each part without the rest of the listing."""
+    bounds = [range(start, min(start + size, len(source))) for start in range(0, len(source), size)]
+    if isinstance(source, FileSource):
+        return [FileSource(source.container, source.places[part.start : part.stop]) for part in bounds]
+    return [Subset(source, part) for part in bounds]
+
+
 def _open(path: Path, root: Path | None, columns: Sequence[str]) -> Sequence[Source]:
     if not path.exists():
         raise _missing(path)
@@ -85,10 +110,14 @@ def _open(path: Path, root: Path | None, columns: Sequence[str]) -> Sequence[Sou
     places, counts = pictures(entries)
     if places:
         return [FileSource(Folder(path), places, counts=Counts.total([counts, loops]))]
-    kept = sorted(file for file in path.iterdir() if file.suffix.lower() in CONTAINERS and file.is_file())
+    kept = _containers(path)
     if not kept:
         raise _empty(path, counts)
     return list(chain.from_iterable(_open(file, root, columns) for file in kept))
+
+
+def _containers(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in CONTAINERS and file.is_file())
 
 
 def _open_file(path: Path, root: Path | None, columns: Sequence[str]) -> Source:
@@ -99,13 +128,14 @@ def _open_file(path: Path, root: Path | None, columns: Sequence[str]) -> Source:
         return source
     if suffix not in (".zip", ".tar"):
         return FileSource(Folder(path.parent), [path.name])
-    container, entries = (
-        (Zip(path), list_zip(path)) if suffix == ".zip" else (Tar([path]), list_tar([path], labelled=False))
-    )
-    places, counts = pictures(entries)
-    if not places:
-        raise _empty(path, counts)
-    return FileSource(container, places, counts=counts)
+    if suffix == ".zip":
+        places, counts = pictures(list_zip(path))
+        source = FileSource(Zip(path), places, counts=counts)
+    else:
+        source = open_shard(path)
+    if not len(source):
+        raise _empty(path, source.counts)
+    return source
 
 
 def _missing(path: Path) -> DataError:

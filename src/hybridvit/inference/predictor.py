@@ -16,7 +16,7 @@ from hybridvit.deploy import engines
 from hybridvit.deploy.opening import load
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.inference.pictures import Picture, Pictures, as_read, open_pictures
-from hybridvit.inference.rows import Predictions, Row
+from hybridvit.inference.rows import Row
 from hybridvit.runtime import in_eval_mode, pick_device
 from hybridvit.tasks import find_task
 
@@ -180,42 +180,6 @@ class Predictor:
         except (DataError, OSError) as error:
             return Row(path=name, error=str(error) if isinstance(error, DataError) else f"{name}: {error}")
         return Row(path=name, error=f"{name} could not be read at the first try.")
-
-
-def predict(
-    model: nn.Module | str | Path | Predictor,
-    pictures: Pictures,
-    *,
-    top_k: int = 3,
-    give: Give = "predictions",
-    engine: str = "eager",
-    device: str | torch.device = "auto",
-    batch_size: int = 64,
-    workers: int = 0,
-    root: Path | None = None,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> Predictions:
-    """What a model sees in pictures, a row for each.
-
-        hybridvit.predict("best.safetensors", "cat.jpg")[0]
-        hybridvit.predict(model, [picture, array, "folder/dog.png"], top_k=1).to_frame()
-
-    Args:
-        model: a model from `hybridvit.load`, a weights file, a file of `hybridvit.export`, or a Predictor, whose options count.
-        pictures: a path, bytes, a picture of Pillow's, a uint8 array (rows, columns, channels) or tensor (channels, rows,
-            columns), or many of them; a folder, list, zip, tar or saved Hugging Face data set stands for all pictures in it.
-
-    Other arguments: as Predictor and Predictor.stream have them.
-
-    Raises: DataError where there is no picture; CheckpointError, ConfigError for the model. A picture that cannot be read is
-        a row with `ok` False and the reason in `error`.
-    """
-    predictor = (
-        model
-        if isinstance(model, Predictor)
-        else Predictor(model, top_k=top_k, give=give, engine=engine, device=device, batch_size=batch_size)
-    )
-    return Predictions(predictor.stream(pictures, batch_size=batch_size, workers=workers, root=root, on_batch=on_batch))
 
 
 def _open(model: nn.Module | str | Path, device: str | torch.device) -> nn.Module:

@@ -33,6 +33,7 @@ class Classification:
     name = "classification"
     primary = "top1"
     primary_name = "top-1"
+    row_fields: Mapping[str, Any] = {"class": str, "probability": float}
     open_splits = staticmethod(open_splits)
     open_test = staticmethod(open_test)
     collate = staticmethod(stack)

@@ -39,6 +39,12 @@ class Detection:
     name = "detection"
     primary = "ap"
     primary_name = "AP"
+    row_fields: Mapping[str, Any] = {
+        "class": str,
+        "score": float,
+        **dict.fromkeys(("left", "top", "right", "bottom"), float),
+        "rle": {"size": [int], "counts": str},
+    }
     open_splits = staticmethod(open_box_splits)
     open_test = staticmethod(open_box_test)
 

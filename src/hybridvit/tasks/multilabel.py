@@ -33,6 +33,7 @@ class Multilabel:
     name = "multilabel"
     primary = "map"
     primary_name = "mAP"
+    row_fields: Mapping[str, Any] = {"class": str, "probability": float}
     open_splits = staticmethod(open_multilabel_splits)
     open_test = staticmethod(open_multilabel_test)
     collate = staticmethod(stack)

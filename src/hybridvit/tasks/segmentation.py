@@ -35,6 +35,7 @@ class Segmentation:
     name = "segmentation"
     primary = "miou"
     primary_name = "mIoU"
+    row_fields: Mapping[str, Any] = {"class": str, "share": float, "rle": {"size": [int], "counts": [int]}}
     open_splits = staticmethod(open_mask_splits)
     open_test = staticmethod(open_mask_test)
     collate = staticmethod(stack)

@@ -44,6 +44,8 @@ class Task(Protocol):
     """The figure, of Result.figures, by which the best weights are chosen: in percent, higher is better."""
     primary_name: str
     """The same in words, for people: top-1."""
+    row_fields: Mapping[str, Any]
+    """The fields of a row's predictions: name -> str, float, int, a list of one of them, or such a mapping again."""
 
     def open_splits(
         self, data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
