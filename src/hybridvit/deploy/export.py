@@ -58,6 +58,10 @@ def export(
 
     Raises: ConfigError for what the format does not offer, or a missing library.
     """
+    if getattr(model, "task", None) == "detection":
+        raise ConfigError(
+            "Detectors cannot be exported yet: their answers are lists of boxes of any length, not one tensor."
+        )
     path = Path(path)
     to = check_path(path, to)
     check_precision(to, precision)

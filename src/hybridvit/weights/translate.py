@@ -12,6 +12,7 @@ import torch
 from hybridvit.errors import CheckpointError
 from hybridvit.files import digest
 from hybridvit.models import catalog
+from hybridvit.models.heads import assembly
 from hybridvit.weights import containers, examine, mapping
 from hybridvit.weights.checkpoint import Checkpoint, adapted
 from hybridvit.weights.identify import Identified, Wrapped, identify, unwrap
@@ -202,6 +203,8 @@ def _complete_headless(identified: Identified, mapped: Mapped) -> None:
 
 
 def _options(architecture: str, model_args: Mapping[str, Any]) -> dict[str, Any]:
+    if assembly.split(architecture):
+        return {key: value for key, value in model_args.items() if key != "in_chans"}
     published = catalog.architecture(architecture).config
     return {
         key: value for key, value in model_args.items() if hasattr(published, key) and getattr(published, key) != value
