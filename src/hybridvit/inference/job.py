@@ -169,7 +169,7 @@ def write_pieces(
     counts = _count(files) if len(files) == len(listing.pieces) else None
     if counts:
         manifest.complete(out, counts)
-        shutil.rmtree(out / parquet.UNFINISHED, ignore_errors=True)
+        shutil.rmtree(out / manifest.UNFINISHED, ignore_errors=True)
     return Written(
         out,
         len(files),

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hybridvit.errors import DataError
-from hybridvit.files import replacing, writing
+from hybridvit.files import replacing
 from hybridvit.output import to_json
 
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
+UNFINISHED = ".unfinished"
+"""The folder, within the output's, of files that are being written: no reader looks for files there."""
 IDENTITY = ("format", "model", "options", "listing")
 """The sections that must be the same for whoever writes to the folder."""
 
@@ -26,11 +28,7 @@ def claim(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise DataError(
                 f"{folder} holds Parquet files, but no {MANIFEST}: whose they are is unknown. Choose another."
             )
-        try:
-            with replacing(path, keep=True) as temporary:
-                temporary.write_text(to_json(manifest) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{path} cannot be written: {error}") from error
+        _write(path, manifest, keep=True)
     found = read(folder)
     differences = [
         f"  {section}.{key}: {_short(found.get(section, {}).get(key))} there, {_short(value)} now"
@@ -60,8 +58,15 @@ def read(folder: Path) -> dict[str, Any]:
 
 def complete(folder: Path, counts: Mapping[str, int]) -> None:
     """Note the counts of a job of which every piece is there."""
-    with writing(folder / MANIFEST) as temporary:
-        temporary.write_text(to_json(read(folder) | {"counts": counts}) + "\n", encoding="utf-8")
+    _write(folder / MANIFEST, read(folder) | {"counts": counts})
+
+
+def _write(path: Path, manifest: Mapping[str, Any], *, keep: bool = False) -> None:
+    try:
+        with replacing(path, by_way_of=path.parent / UNFINISHED, keep=keep) as temporary:
+            temporary.write_text(to_json(manifest) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error}") from error
 
 
 def _short(value: object) -> str:

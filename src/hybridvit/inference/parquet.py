@@ -7,11 +7,10 @@ from typing import Any
 
 from hybridvit.errors import ConfigError, DataError
 from hybridvit.files import replacing
+from hybridvit.inference.manifest import UNFINISHED
 from hybridvit.inference.rows import Row
 from hybridvit.output import printable, to_json
 
-UNFINISHED = ".unfinished"
-"""The folder, within the output's, of files that are being written: no reader looks for files there."""
 NOTE = b"hybridvit"
 """The key in a file's metadata."""
 
