@@ -55,7 +55,7 @@ class Segmenter(nn.Module):
 
 def resize(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear, corners not aligned. Shape: (B, C, H, W) -> (B, C, *size)."""
-    if x_BCHW.shape[2:] == torch.Size(size):
+    if not torch.compiler.is_exporting() and x_BCHW.shape[2:] == torch.Size(size):  # a graph is for other sizes, too
         return x_BCHW
     return F.interpolate(x_BCHW, size=tuple(size), mode="bilinear", align_corners=False)
 

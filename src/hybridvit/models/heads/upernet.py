@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -44,7 +45,7 @@ class UPerNet(nn.Module):
         super().__init__()
         *finer, coarsest = channels
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(grid), Conv2dNormActivation(coarsest, width, 1)) for grid in GRIDS
+            nn.Sequential(GridPool(grid), Conv2dNormActivation(coarsest, width, 1)) for grid in GRIDS
         )
         self.bottleneck = Conv2dNormActivation(coarsest + len(GRIDS) * width, width, 3)
         self.lateral = nn.ModuleList(Conv2dNormActivation(channels_in, width, 1) for channels_in in finer)
@@ -68,6 +69,31 @@ class UPerNet(nn.Module):
         smooth = [layer(level) for layer, level in zip(self.smooth, levels[:-1], strict=True)] + levels[-1:]
         joined_BCHW = self.join(torch.cat([resize(level, smooth[0].shape[2:]) for level in smooth], dim=1))
         return self.classifier(self.drop(joined_BCHW))
+
+
+class GridPool(nn.Module):
+    """Adaptive average pooling to `grid` x `grid` cells, in a graph as sums with weights.
+
+    Exporters write the cells of the size that they see as constants: at any other, the answer would be wrong in silence.
+    """
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return F.adaptive_avg_pool2d(x_BCHW, self.grid)
+        x_BCHg = F.linear(x_BCHW, self.shares(x_BCHW.shape[3], x_BCHW))
+        shares_gH1 = self.shares(x_BCHW.shape[2], x_BCHW)[..., None]
+        return (shares_gH1 * x_BCHg[:, :, None]).sum(dim=3)  # not a product: it would be written for one number of rows
+
+    def shares(self, pixels: int, like: Tensor) -> Tensor:
+        """Of each cell, what each pixel adds to its mean. Shape: (cells, pixels)."""
+        cells, places = torch.arange(self.grid, device=like.device)[:, None], torch.arange(pixels, device=like.device)
+        begin, end = cells * pixels // self.grid, ((cells + 1) * pixels + self.grid - 1) // self.grid
+        inside = ((places >= begin) & (places < end)).to(like.dtype)
+        return inside / inside.sum(dim=1, keepdim=True)
 
 
 class FCN(nn.Module):
