@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import foreign
+import hybridvit
 from hybridvit.cli.main import main
 from hybridvit.models import catalog
 from hybridvit.weights import checkpoint
@@ -177,3 +178,10 @@ def test_an_unknown_file_is_answered_with_the_nearest_sources(
     message = capsys.readouterr().err
     assert "is of no source that can be told for certain. Nearest:" in message
     assert message.count("knows 1 of 3 names") == 3
+
+
+@pytest.mark.parametrize("name", ["semantic_fpn_cmt_nano", "upernet.timm/resnet18", "retinanet_cvt_nano"])
+def test_detectors_and_segmenters_are_inspected(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hybridvit.save(hybridvit.create_model(name, num_classes=3), path := tmp_path / "best-s.safetensors")
+    assert main(["inspect", str(path)]) == 0
+    assert name in capsys.readouterr().out

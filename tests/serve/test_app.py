@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+import hybridvit
 from hybridvit.attribution.explain import explain
-from hybridvit.serve.app import Limits
+from hybridvit.errors import ConfigError
+from hybridvit.serve.app import Limits, create_app
 
 Ask = Callable[..., tuple[int, Any]]
 
@@ -151,3 +153,9 @@ def test_the_model_is_in_eval_mode_and_needs_no_gradient(models: dict[str, nn.Mo
     assert not any(model.training for model in models.values())
     assert all(parameter.grad is None for model in models.values() for parameter in model.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_what_is_no_classifier_is_refused_before_anything_is_served() -> None:
+    segmenter = hybridvit.create_model("semantic_fpn_cmt_nano", num_classes=3)
+    with pytest.raises(ConfigError, match="mine is made for segmentation; the page shows classifiers"):
+        create_app({"mine": segmenter})

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -30,7 +31,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from torch import nn
 
-from hybridvit import __version__
 from hybridvit.attribution.explain import explain as explain_picture
 from hybridvit.attribution.explain import names_of, preprocess_of
 from hybridvit.attribution.explanation import Explanation, Method
@@ -133,6 +133,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) -> FastAPI:
     """The application, to be run by any ASGI server. `models`: by the name that requests call them."""
+    for name, model in models.items():
+        task = getattr(model, "task", None) or "classification"
+        if task != "classification":
+            raise ConfigError(
+                f"{name} is made for {task}; the page shows classifiers. Use `hybridvit predict --draw DIR`."
+            )
     limits = limits or Limits()
     executor = ThreadPoolExecutor(1, thread_name_prefix="model")
     batchers = {
@@ -178,7 +184,7 @@ def create_app(models: Mapping[str, nn.Module], limits: Limits | None = None) ->
 
     app = FastAPI(
         title="hybridvit",
-        version=__version__,
+        version=version("hybridvit"),
         description=__doc__,
         docs_url=None,  # it would load its scripts from elsewhere
         redoc_url=None,

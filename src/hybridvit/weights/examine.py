@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hybridvit.files import digest
+from hybridvit.models.heads import assembly
 from hybridvit.weights.checkpoint import all_finite
 from hybridvit.weights.mapping import Mapped
 from hybridvit.weights.published import WEIGHTS
@@ -40,7 +41,10 @@ def _altered(path: Path) -> list[str]:
 
 def _name_contradictions(file_name: str, report: Report) -> list[str]:
     words = re.split(r"[^a-z0-9]+", file_name.lower().rpartition(".")[0])
-    family, actual = report.architecture.split("_")[:2]
+    backbone = (assembly.split(report.architecture) or ("", report.architecture))[1]
+    family, actual = [*backbone.split("_"), ""][:2]
+    if family not in _SIZE_WORDS:  # one of timm's
+        return []
     sizes = {_SIZE_WORDS[family][word] for word in words if word in _SIZE_WORDS[family]}
     found = []
     if sizes and actual not in sizes:
