@@ -1,11 +1,15 @@
 """Scenes of digits: what is on them is what their boxes and masks say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from hybridvit.data.detection.opening import open_box_splits
 from hybridvit.data.digits import NUM_TRAIN
-from hybridvit.data.scenes import DigitScenes
+from hybridvit.data.scenes import DigitScenes, write_scene_recipe, write_scenes
+from hybridvit.errors import DataError
 
 
 def test_a_scene_follows_from_seed_part_and_number() -> None:
@@ -56,3 +60,35 @@ def test_objects_carry_the_scenes_masks() -> None:
         assert np.array_equal(one.masks(), scene.masks_NHW[:1])
         none = objects.keep(torch.zeros(len(objects), dtype=torch.bool))
         assert none.masks().shape == (0, 64, 64)
+
+
+def test_a_part_may_be_composed_when_it_is_read(tmp_path: Path) -> None:
+    write_scene_recipe(tmp_path, "train", count=7, seed=3)
+    write_scenes(tmp_path, "valid", DigitScenes("test", count=2))
+    splits = open_box_splits(tmp_path)
+    assert (len(splits.train), len(splits.test)) == (7, 2)
+    expected = DigitScenes("train", count=7, seed=3).scene(5)
+    assert np.array_equal(np.asarray(splits.train.read(5)), expected.picture_HW3)
+    assert np.array_equal(splits.train.target(5).boxes_N4, expected.boxes())
+    written, scene = splits.test.target(1), DigitScenes("test", count=2).scene(1)
+    assert np.array_equal(written.boxes_N4, scene.boxes())
+    assert np.array_equal(written.masks(), scene.masks_NHW)
+    assert written.areas_N.tolist() == scene.masks_NHW.sum(axis=(1, 2)).tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"digits": "train", "count": 5}', '{"digits": "all", "count": 5, "seed": 0}'],
+)
+def test_a_damaged_recipe_of_scenes_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "scenes.json").write_text(text)
+    with pytest.raises(DataError, match="digits"):
+        open_box_splits(tmp_path, val_split=0.5)
+
+
+@pytest.mark.parametrize("count", [0, -3, 10**12])
+def test_a_senseless_number_of_scenes_is_refused(tmp_path: Path, count: int) -> None:
+    write_scene_recipe(tmp_path, "train", count=count)
+    with pytest.raises(DataError, match="count between 1 and 100000000"):
+        open_box_splits(tmp_path, val_split=0.5)

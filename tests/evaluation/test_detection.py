@@ -295,6 +295,13 @@ def test_what_cannot_be_counted_is_refused(label: int, score: float, message: st
         metric_of([(said, empty)]).compute()
 
 
+def test_sizes_that_differ_are_refused() -> None:
+    said, truth = scene(np.random.default_rng(1), masks=False)
+    turned = Detections(**{**vars(said), "size": (SIDE, SIDE + 1)})
+    with pytest.raises(DataError, match=r"detections of \(200, 201\) pixels, objects of \(200, 200\)"):
+        metric_of([(turned, truth)])
+
+
 def test_no_picture_is_no_figure() -> None:
     with pytest.raises(DataError, match="No picture was evaluated"):
         CocoMetric(NAMES).compute()

@@ -102,6 +102,12 @@ def test_masks_that_are_missing_are_said() -> None:
         TrainTransform(SMALL, DetectionAugmentSection(), masks=True)(picture, boxes_only)
 
 
+def test_objects_of_a_picture_of_another_size_are_refused() -> None:
+    picture, objects = two_rectangles()
+    with pytest.raises(DataError, match="they belong to another size"):
+        TrainTransform(SMALL, DetectionAugmentSection(), masks=False)(picture.rotate(90, expand=True), objects)
+
+
 @pytest.mark.parametrize(
     ("size", "resized"),
     [((480, 640), (800, 1067)), ((640, 480), (1067, 800)), ((300, 1000), (400, 1333)), ((500, 500), (800, 800))],

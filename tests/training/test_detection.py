@@ -28,6 +28,7 @@ SMALL = (
     "augment.short_sides=[48,64]",
     "augment.hflip=0.5",
     "model.drop_path_rate=0.2",
+    "model.args.channels=16",
     "schedule.epochs=2",
     "schedule.warmup_steps=2",
     "run.workers=0",

@@ -101,7 +101,10 @@ class DetectionResult:
         kinds = [[kind, self.errors.counts[kind], words] for kind, words in KINDS.items()]
         return fragment(
             tiles({"box AP": figures["ap"], "AP50": figures["ap50"], "AP75": figures["ap75"], "pictures": self.images}),
-            section("COCO's figures", table(["figure", "%"], [[name, value] for name, value in figures.items()])),
+            section(
+                "COCO's figures",
+                table(["figure", "%"], [[name, value] for name, value in figures.items() if name != "images"]),
+            ),
             class_section(
                 ["class", "objects", "AP", "AP50", "recall %", "mask AP"],
                 [list(asdict(one).values()) for one in self.classes],
@@ -138,8 +141,10 @@ class CocoMetric:
         self.pictures: dict[int, tuple[Detections, Objects]] = {}
 
     def update(self, predictions: Sequence[Detections], targets: Sequence[Objects], indices: Sequence[int]) -> None:
-        """Raises: DataError when a label is none of the classes."""
+        """Raises: DataError when a label is none of the classes, or sizes differ."""
         for said, truth, index in zip(predictions, targets, indices, strict=True):
+            if said.size != truth.size:
+                raise DataError(f"Picture {index}: detections of {said.size} pixels, objects of {truth.size}.")
             labels = np.concatenate((said.labels_N, truth.labels_N.numpy()))
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
                 raise DataError(

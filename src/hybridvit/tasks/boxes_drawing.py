@@ -34,7 +34,7 @@ def draw_boxes(
         picture = _shaded(picture, decode(outlines, size).numpy(), labels, step)
     pen = ImageDraw.Draw(picture)
     letters = max(16, max(picture.size) // 45)
-    line = max(2, letters // 6)
+    line = max(3, letters // 6)
     font: Any = ImageFont.load_default(letters)
     for box, label, text in reversed(list(zip(boxes_N4, labels, texts, strict=True))):
         colour = COLOURS[int(label) % len(COLOURS)]

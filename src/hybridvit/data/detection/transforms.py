@@ -15,6 +15,7 @@ from torchvision.tv_tensors import BoundingBoxes, Mask
 from hybridvit.config import Preprocess
 from hybridvit.config.detection import DetectionAugmentSection
 from hybridvit.data.objects import Objects
+from hybridvit.errors import DataError
 
 CROP_FROM = (400, 500, 600)
 CROP_SIDES = (384, 600)
@@ -33,13 +34,21 @@ class Frame(NamedTuple):
 
 
 class TrainTransform:
-    """Crop, resize, flip. Regions of many objects are no objects to learn from."""
+    """Crop, resize, flip. Regions of many objects are no objects to learn from.
+
+    Raises: DataError where picture and objects are of different sizes, and where masks are asked for that are not there.
+    """
 
     def __init__(self, preprocess: Preprocess, augment: DetectionAugmentSection, *, masks: bool) -> None:
         self.interpolation = InterpolationMode(preprocess.interpolation)
         self.augment, self.masks = augment, masks
 
     def __call__(self, picture: Image, objects: Objects) -> tuple[Tensor, Boxes]:
+        if objects.size != (picture.height, picture.width):
+            raise DataError(
+                f"A picture of {picture.height} rows and {picture.width} columns has objects of one of {objects.size}: "
+                "they belong to another size."
+            )
         objects = objects.keep(~objects.crowd_N)
         seen: dict[str, Any] = {
             "picture": picture,
