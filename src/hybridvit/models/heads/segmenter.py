@@ -53,6 +53,23 @@ class Segmenter(nn.Module):
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
 
+class AtPixel(nn.Module):
+    """What a segmenter says of one pixel of its input, as a classifier says it: for explaining by occlusion.
+
+    Shape: (B, in_chans, H, W) -> (B, K).
+    """
+
+    def __init__(self, model: nn.Module, *, x: int, y: int) -> None:
+        super().__init__()
+        self.model, self.x, self.y = model, x, y
+        for name in ("num_classes", "label_names", "preprocess", "pretrained_cfg"):
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.model(x_BCHW)[:, :, self.y, self.x]
+
+
 def resize(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear, corners not aligned. Shape: (B, C, H, W) -> (B, C, *size)."""
     if not torch.compiler.is_exporting() and x_BCHW.shape[2:] == torch.Size(size):  # a graph is for other sizes, too
