@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from hybridvit.inference.predict import embed as embed
     from hybridvit.inference.predict import predict as predict
     from hybridvit.inference.predictor import Predictor as Predictor
+    from hybridvit.report.data import check_data as check_data
+    from hybridvit.report.file import write_report as write_report
+    from hybridvit.report.run import compare_runs as compare_runs
+    from hybridvit.serve.server import run_server as run_server
+    from hybridvit.training.sweep import sweep as sweep
     from hybridvit.weights.checkpoint import save as save
     from hybridvit.weights.convert import convert as convert
     from hybridvit.weights.convert import export_weights as export_weights
@@ -46,6 +51,8 @@ _PUBLIC = {
     "Predictor": "hybridvit.inference.predictor",
     "align": "hybridvit.compare.align",
     "bench": "hybridvit.deploy.bench",
+    "check_data": "hybridvit.report.data",
+    "compare_runs": "hybridvit.report.run",
     "convert": "hybridvit.weights.convert",
     "create_model": "hybridvit.weights.pretrained",
     "download": "hybridvit.weights.download",
@@ -63,14 +70,19 @@ _PUBLIC = {
     "load_recipe": "hybridvit.config",
     "predict": "hybridvit.inference.predict",
     "push_to_hub": "hybridvit.weights.hub",
+    "run_server": "hybridvit.serve.server",
     "save": "hybridvit.weights.checkpoint",
     "segment": "hybridvit.evaluation.windows",
+    "sweep": "hybridvit.training.sweep",
     "train": "hybridvit.api",
+    "write_report": "hybridvit.report.file",
 }
 __all__ = [
     "Predictor",
     "align",
     "bench",
+    "check_data",
+    "compare_runs",
     "convert",
     "create_model",
     "download",
@@ -88,9 +100,12 @@ __all__ = [
     "load_recipe",
     "predict",
     "push_to_hub",
+    "run_server",
     "save",
     "segment",
+    "sweep",
     "train",
+    "write_report",
 ]
 
 

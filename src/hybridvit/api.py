@@ -5,8 +5,9 @@ run.best, run.metrics, run.model
 hybridvit.evaluate(run.model, "digits/").top1
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from torch import nn
 from hybridvit.config import Recipe, load_recipe, recipe_from_dict
 from hybridvit.data.opening import Data
 from hybridvit.data.source import Splits
-from hybridvit.errors import DataError
+from hybridvit.errors import DataError, some
 from hybridvit.evaluation.metric import Result
 from hybridvit.evaluation.table import to_frame, to_html
+from hybridvit.inference.evaluation import evaluate_models, open_models
 from hybridvit.render.page import fragment
 from hybridvit.report.history import REPORT, History, read_run
 from hybridvit.report.run import curves
@@ -30,7 +32,7 @@ from hybridvit.training.loop import Callback, fit, prepare
 from hybridvit.weights.load import load
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A run, finished or stopped, and what it left in its folder."""
 
@@ -40,8 +42,12 @@ class Run:
     total_steps: int
     stopped_by: int
     """The signal that stopped it; 0: none did."""
+    best: Mapping[str, Any] | None
+    """Step and figures of the best evaluation, whose weights are best.safetensors; None before the first."""
     result: Result | None
     """Of the last evaluation, where there was one."""
+    say: Callable[[str], None] = field(repr=False, compare=False)
+    """Tells the console that `train` was given; silent on other ranks than the first."""
 
     @property
     def finished(self) -> bool:
@@ -55,11 +61,6 @@ class Run:
     def metrics(self) -> Any:
         """A pandas.DataFrame of metrics.jsonl: losses and evaluations by step. Raises: ConfigError without pandas."""
         return to_frame(self.history.metrics)
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The line of the best evaluation; its weights are best.safetensors. None before the first."""
-        return self.history.best
 
     @cached_property
     def model(self) -> nn.Module:
@@ -134,38 +135,71 @@ def train(
     where = local_device(device)
     with joined_ranks(where) as ranks:
         run = prepare(resolved, data, out=folder, device=where, ranks=ranks, init=init, resume=resume, console=console)
+        run.reporter.say(data.summary())
         stop = fit(run, on_step=on_step, on_epoch=on_epoch)
-    return Run(folder, resolved, run.counters.step, run.total_steps, stop.signal, run.result)
+    counters = run.counters
+    return Run(
+        out=folder,
+        recipe=resolved,
+        step=counters.step,
+        total_steps=run.total_steps,
+        stopped_by=stop.signal,
+        best=None if counters.best is None else {"step": counters.best_step, **counters.best},
+        result=run.result,
+        say=run.reporter.say,
+    )
 
 
 def evaluate(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | Sequence[nn.Module | str | Path],
     data: Data,
     *,
+    average: str | None = None,
+    crops: int = 1,
+    flip: bool = False,
     root: Path | None = None,
     columns: tuple[str, ...] = (),
     val_split: float = 0.0,
     batch_size: int = 64,
     workers: int = 0,
     device: str | torch.device | None = None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """How good a model is on a data set, by its task's figures, with the preprocessing it was made for.
 
     Args:
-        model: a loaded model, which stays on its device, or a weights file, by default on the best device.
+        model: a loaded model, which stays on its device; a weights file, by default on the best device; a file of
+            `hybridvit.export`. Several are averaged: `average` says what of them, "weights" or "answers".
         data: as for `train`; a data set's test part, or a whole.
+        crops, flip: of classifiers, 5 crops and the mirror image of each picture, averaged.
+        on_batch: called with how many pictures are done, and of how many.
 
-    Raises: DataError, CheckpointError, as `hybridvit eval`.
+    Pictures that cannot be read are in no figure, and a warning names them.
+
+    Raises: DataError, CheckpointError, ConfigError as `hybridvit eval`.
     """
-    title = str(model) if isinstance(model, str | Path) else type(model).__name__
-    if isinstance(model, str | Path):
-        model = load(model, device=pick_device("auto") if device is None else device)
-    elif device is not None:
+    asked = [model] if isinstance(model, nn.Module | str | Path) else list(model)
+    if device is not None and any(isinstance(each, nn.Module) for each in asked):
         raise DataError("device is for weights files; a loaded model is evaluated where it is.")
-    known: Any = model
-    task = find_task(getattr(known, "task", "classification"))
-    where, source = task.open_test(data, root=root, columns=columns, val_split=val_split)
-    return task.evaluate(known, source, names=(title, where), batch_size=batch_size, workers=workers)
+    models, names = open_models(asked, device=pick_device("auto") if device is None else device)
+    found = evaluate_models(
+        models,
+        names,
+        data,
+        root=root,
+        columns=columns,
+        val_split=val_split,
+        average=average,
+        crops=crops,
+        flip=flip,
+        batch_size=batch_size,
+        workers=workers,
+        on_batch=on_batch,
+    )
+    if found.broken:
+        said = f"{len(found.broken)} pictures cannot be read and are in no figure: {some(found.broken)}"
+        warnings.warn(said, stacklevel=2)
+    return found.result
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ on terminals, too.
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,21 @@ class Table:
             for row in lines
         )
         return "\n".join([*([self.title] if self.title else []), *texts])
+
+
+class Described(ABC):
+    """What says of itself what it is, in texts and tables: the same for print, for a notebook and for commands."""
+
+    @abstractmethod
+    def describe(self) -> Sequence[object]:
+        """Texts and tables, one under another."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.describe()))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """In a notebook, too."""
+        printer.text(printable(str(self)))
 
 
 def _is_number(text: str) -> bool:

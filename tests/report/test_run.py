@@ -12,7 +12,7 @@ from hybridvit.data.readers.folder import read_folder
 from hybridvit.errors import DataError
 from hybridvit.evaluation.logits import Result
 from hybridvit.report.history import differences, read_history, read_run
-from hybridvit.report.run import compare_page, comparison, run_page
+from hybridvit.report.run import Comparison, comparison, run_page
 
 MakeRun = Callable[..., Path]
 
@@ -88,7 +88,7 @@ def test_runs_are_compared_by_figures_recipes_and_curves(make_run: MakeRun) -> N
     runs = [read_run(make_run("slow", lr=0.1)), read_run(make_run("fast", lr=0.3, top1=(80.0,)))]
     assert differences(runs) == [("optimizer.lr", [0.1, 0.3])]
     assert [row["best top-1 %"] for row in comparison(runs)] == [70.0, 80.0]
-    html = compare_page(runs)
+    html = Comparison(runs).page()
     assert html.count("<svg") == 6
     assert "slow" in html
 

@@ -24,10 +24,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         import uvicorn  # noqa: F401  what most often lacks is named
 
-        from hybridvit.serve.server import Limits, serve
+        from hybridvit.serve.server import Limits, run_server
     except ImportError as error:
         raise ConfigError(f"The server needs {error.name}: pip install 'hybridvit[web]'") from error
-    serve(
+    run_server(
         args.checkpoints,
         host=args.host,
         port=args.port,

@@ -38,50 +38,32 @@ def run(args: argparse.Namespace) -> int:
             "or a list file, .zip, tar shards or saved Hugging Face data set (docs/data.md)."
         )
 
-    from hybridvit.tasks import find_task
-    from hybridvit.training.optim import describe
-
-    splits = None
-    if args.data:
-        splits = find_task(recipe.task).open_splits(
-            args.data, root=args.root, columns=args.columns, val_split=recipe.data.val_split
-        )
-    if args.print:
-        print(describe(recipe, num_images=len(splits.train) if splits else None))
-        return 0
-    assert splits is not None
-
     from rich.console import Console
 
-    from hybridvit.runtime import joined_ranks, local_device
+    from hybridvit.api import train
+    from hybridvit.tasks import find_task
     from hybridvit.training.evaluation import in_percent
-    from hybridvit.training.loop import fit, prepare
+    from hybridvit.training.optim import describe
 
+    splits, task = None, find_task(recipe.task)
+    if args.data:
+        where = {"root": args.root, "columns": args.columns, "val_split": recipe.data.val_split}
+        splits = task.open_splits(args.data, **where)
+    if args.print or splits is None:
+        print(describe(recipe, num_images=len(splits.train) if splits else None))
+        return 0
     out = args.out or Path("runs") / Path(args.recipe).stem
-    device = local_device(args.device)
-    with joined_ranks(device) as ranks:
-        this_run = prepare(
-            recipe,
-            splits,
-            out=out,
-            device=device,
-            ranks=ranks,
-            init=args.init,
-            resume=args.resume,
-            console=Console(),
-        )
-        this_run.reporter.say(splits.summary())
-        stop = fit(this_run)
-    counters, task, say = this_run.counters, this_run.task, this_run.reporter.say
-    if not this_run.finished:
-        say(
-            f"Stopped after step {counters.step} of {this_run.total_steps}; everything is saved. Go on with\n"
+    how = {name: getattr(args, name) for name in ("init", "resume", "device")}
+    done = train(recipe, splits, out=out, console=Console(), **how)
+    if not done.finished:
+        done.say(
+            f"Stopped after step {done.step} of {done.total_steps}; everything is saved. Go on with\n"
             f"  {resume_command(args, out)}"
         )
-        return 130 if stop.signal == signal.SIGINT else 0
-    assert counters.best is not None
-    say(
-        f"Best {task.primary_name} {in_percent(counters.best[task.primary])} (step {counters.best_step}) of "
+        return 130 if done.stopped_by == signal.SIGINT else 0
+    assert done.best is not None
+    done.say(
+        f"Best {task.primary_name} {in_percent(done.best[task.primary])} (step {done.best['step']}) of "
         f"{len(splits.test)} pictures: {out / 'best.safetensors'}"
     )
     return 0

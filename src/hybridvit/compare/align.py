@@ -21,7 +21,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from hybridvit.output import Table
+from hybridvit.output import Described, Table
 from hybridvit.weights import mapping
 from hybridvit.weights.tables import SOURCES
 
@@ -106,7 +106,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment:
+class Alignment(Described):
     """What two models have in common, and where they part."""
 
     a: str

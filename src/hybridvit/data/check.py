@@ -22,7 +22,7 @@ from hybridvit.data.imagenet import order_problem
 from hybridvit.data.layout import FOREIGN
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError, some
-from hybridvit.output import Table, printable
+from hybridvit.output import Described, Table, printable
 
 THUMBNAIL = 8
 CHUNK = 64
@@ -60,7 +60,7 @@ class Suspicion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataReport:
+class DataReport(Described):
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
     """Pictures per class of every part, broken ones included."""

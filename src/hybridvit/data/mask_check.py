@@ -12,7 +12,7 @@ from hybridvit.data.mask_folders import MaskSource
 from hybridvit.data.mask_objects import PaintedObjects
 from hybridvit.data.masks import diagnosis, present, to_classes
 from hybridvit.errors import DataError
-from hybridvit.output import Table
+from hybridvit.output import Described, Table
 
 BEFORE_TRAINING = 200
 """Pairs of each part that are looked at before training, evenly spread; every other one is checked as it is read."""
@@ -21,7 +21,7 @@ Pairs = MaskSource | PaintedObjects
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskReport:
+class MaskReport(Described):
     seen: int
     """Pairs that were read."""
     classes: tuple[str, ...]

@@ -1,17 +1,13 @@
-"""Checkpoints on data sets: one, or several averaged, on one set of pictures or on ImageNet-C's tree of them."""
+"""What classifiers say about one set of pictures, or about ImageNet-C's tree of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from hybridvit.data.loader import eval_loader
-from hybridvit.data.opening import open_test
 from hybridvit.data.readers.folder import read_folder
-from hybridvit.data.source import Counts, Source
+from hybridvit.data.source import Source
 from hybridvit.data.transforms import WithoutFrame
 from hybridvit.evaluation.classes import Relabelled, align
 from hybridvit.evaluation.imagenet import (
@@ -23,32 +19,15 @@ from hybridvit.evaluation.imagenet import (
 )
 from hybridvit.evaluation.logits import Result
 from hybridvit.evaluation.run import evaluate
-from hybridvit.evaluation.views import average_weights, ensemble, view_transform
-from hybridvit.output import Table
-from hybridvit.weights.load import load
+from hybridvit.evaluation.views import averaged, ensemble, view_transform
+from hybridvit.output import Described, Table
 
 Advance = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What checkpoints say about a data set."""
-
-    result: Result
-    data: str
-    """The part that was judged on."""
-    architecture: str
-    views: str | None
-    """What was averaged for each picture, in words; None for the one view that belongs to the weights."""
-    counts: Counts
-    """What was seen there, taken and passed over."""
-    reordered: bool
-    """Whether the data set's classes come in another order than a model's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Corruptions:
+class Corruptions(Described):
     """ImageNet-C: top-1 errors by corruption and severity, and their mean against AlexNet's."""
 
     mce: float
@@ -75,53 +54,26 @@ class Corruptions:
         return blocks
 
 
-def evaluate_files(
-    files: Sequence[str | Path | nn.Module],
-    data: str | Path,
-    *,
-    root: Path | None = None,
-    columns: Sequence[str] = (),
-    val_split: float = 0.0,
-    average: str | None = None,
-    device: torch.device | str = "cpu",
-    crops: int = 1,
-    flip: bool = False,
-    on_batch: Advance = lambda done, total: None,
-    **loading: Any,
-) -> Judged:
-    """Judge a checkpoint or a model, or the mean of several (`average`: their "weights" or "answers"), on a data set.
-
-    Raises: CheckpointError, DataError, ConfigError for what cannot be read, and for classes that are not the model's.
-    """
-    models, names = _open(files, average, device)
-    data_name, found = open_test(data, root=root, columns=columns, val_split=val_split)
-    result, reordered = _mean(models, names, found, data_name, crops=crops, flip=flip, on_batch=on_batch, **loading)
-    words = [word for word, wanted in (("5 crops", crops == 5), ("mirror image", flip)) if wanted]
-    return Judged(
-        result=result,
-        data=data_name,
-        counts=found.counts,
-        architecture=models[0].architecture,
-        views=", ".join(words) or None,
-        reordered=reordered,
-    )
-
-
 def evaluate_corruptions(
-    files: Sequence[str | Path | nn.Module],
+    models: Sequence[Any],
+    names: Sequence[str],
     folders: Mapping[str, Mapping[int, Path]],
     *,
     average: str | None = None,
-    device: torch.device | str = "cpu",
     **how: Any,
 ) -> Corruptions:
-    """As evaluate_files on every folder of ImageNet-C (evaluate.imagenet.corruption_folders)."""
-    models, names = _open(files, average, device)
+    """A classifier, or the mean of several, on every folder of ImageNet-C (evaluation.imagenet.corruption_folders)."""
+    models, names = averaged(models, names, average)
     errors: dict[str, list[float]] = {}
     broken = 0
     for name, by_severity in folders.items():
         for folder in by_severity.values():
-            result, _ = _mean(models, names, read_folder(folder), str(folder), **how)
+            source = read_folder(folder)
+            results = [
+                answers(model, source, names=(called, str(folder)), **how)[1]
+                for model, called in zip(models, names, strict=True)
+            ]
+            result = ensemble(results, names)
             errors.setdefault(name, []).append(100 - result.metrics.top1)
             broken += len(result.broken)
     corruptions = corruption_errors(errors)
@@ -150,22 +102,3 @@ def answers(
     if isinstance(source, Relabelled) and len(source.places) < model.num_classes:
         result = restrict(result, source.places)
     return source, result
-
-
-def _open(
-    files: Sequence[str | Path | nn.Module], average: str | None, device: torch.device | str
-) -> tuple[list[Any], list[str]]:
-    names = [type(file).__name__ if isinstance(file, nn.Module) else str(file) for file in files]
-    models: list[nn.Module] = [file if isinstance(file, nn.Module) else load(file, device=device) for file in files]
-    if average == "weights":
-        return [average_weights(models, names)], [f"the mean of {', '.join(names)}"]
-    return models, names
-
-
-def _mean(
-    models: Sequence[Any], names: Sequence[str], found: Source, data_name: str, **how: Any
-) -> tuple[Result, bool]:
-    pairs = [answers(model, found, names=(name, data_name), **how) for model, name in zip(models, names, strict=True)]
-    results = [result for _, result in pairs]
-    reordered = any(source is not found for source, _ in pairs)
-    return ensemble(results, names) if len(results) > 1 else results[0], reordered

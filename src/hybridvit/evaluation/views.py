@@ -72,11 +72,14 @@ def mean_logits(outputs: torch.Tensor, frames: Sequence[Any]) -> list[np.ndarray
 
 
 def ensemble(results: Sequence[Result], names: Sequence[str]) -> Result:
-    """Several models' answers on the same pictures, averaged. A picture that one could not read is left out.
+    """Several models' answers on the same pictures, averaged; a single one's as they are. A picture that one could not
+    read is left out.
 
     Raises: DataError when pictures, labels or classes differ.
     """
     first = results[0]
+    if len(results) == 1:
+        return first
     for result, name in zip(results, names, strict=True):
         if result.class_names != first.class_names:
             raise DataError(f"{name} has other classes than {names[0]}, or in another order: they cannot be averaged.")
@@ -94,6 +97,18 @@ def ensemble(results: Sequence[Result], names: Sequence[str]) -> Result:
     )
 
 
+def averaged(models: Sequence[Any], names: Sequence[str], average: str | None) -> tuple[Sequence[Any], Sequence[str]]:
+    """With "weights" the one mean model and its name; otherwise the models, whose answers `ensemble` takes.
+
+    Raises: ConfigError where it does not say what is to be averaged, CheckpointError as average_weights.
+    """
+    if (len(models) > 1) != (average is not None):
+        raise ConfigError("--average weights, or --average answers, goes with several checkpoints, and they with it.")
+    if average != "weights":
+        return models, names
+    return [average_weights(models, names)], [f"the mean of {', '.join(names)}"]
+
+
 def average_weights(models: Sequence[nn.Module], names: Sequence[str]) -> nn.Module:
     """A model with the mean of the models' weights and BatchNorm statistics (Wortsman et al., arXiv 2203.05482).
 
@@ -102,6 +117,8 @@ def average_weights(models: Sequence[nn.Module], names: Sequence[str]) -> nn.Mod
     Raises: CheckpointError when architecture, sizes or classes differ.
     """
     states = [model.state_dict() for model in models]
+    if not all(any(tensor.numel() for tensor in state.values()) for state in states):
+        raise CheckpointError("An exported file has no weights to average: average answers, or take its checkpoint.")
     first: Any = models[0]
     for model, state, name in zip(models, states, names, strict=True):
         other: Any = model

@@ -1,17 +1,72 @@
-"""The findings of a data check as one HTML page."""
+"""A data set checked, and the findings as one HTML page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
-from hybridvit.data.check import DataReport
+from hybridvit.data.check import DataReport, check
+from hybridvit.data.detection.check import BoxReport, check_boxes
+from hybridvit.data.detection.opening import find_boxes, open_box_parts
+from hybridvit.data.mask_check import MaskReport, check_masks
+from hybridvit.data.mask_folders import has_masks
+from hybridvit.data.mask_opening import open_mask_parts
+from hybridvit.data.opening import open_parts
 from hybridvit.data.source import Source
-from hybridvit.render.page import note, page, section, table, thumbnails, tiles
+from hybridvit.errors import ConfigError
+from hybridvit.render.page import note, page, save_page, section, table, thumbnails, tiles
 
 MOST = 24
 """Entries shown per finding; all are in the JSON."""
 Places = Mapping[str, tuple[Source, int]]
 """Source and number of every picture, by name."""
+
+
+def check_data(
+    data: str | Path,
+    *,
+    root: Path | None = None,
+    columns: Sequence[str] = (),
+    min_side: int = 32,
+    workers: int = 0,
+    out: str | Path | None = None,
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+    on_found: Callable[[DataReport], None] = lambda report: None,
+) -> DataReport | BoxReport | MaskReport:
+    """Read every picture of a data set and say what would spoil results: of classes, of boxes, or of masks, as it has them.
+
+    Args:
+        min_side: of classes, smaller pictures are tiny.
+        workers: of classes, processes that read.
+        out: also write a page of what was found, with pictures; of classes only.
+        on_picture: called with how many are read, and of how many.
+        on_found: called with the report before the page is written, which may fail.
+
+    Raises: DataError for what cannot be read at all; ConfigError for arguments that boxes and masks do not take.
+    """
+    path, parts = Path(data), dict[str, Any]()
+
+    def count(done: int) -> None:
+        on_picture(done, sum(map(len, parts.values())))
+
+    has_boxes = path.is_dir() and bool(find_boxes(path))
+    if not has_boxes and not has_masks(path):
+        parts |= open_parts(data, root=root, columns=columns)
+        report = check(parts, workers=workers, min_side=min_side, on_progress=count)
+        if out is not None:
+            on_found(report)
+            save_page(out, data_page(report, parts, title=str(data)))
+        return report
+    given = [name for name, value in (("--root", root), ("--columns", columns), ("--report", out)) if value]
+    if given:
+        kind = "these pictures have boxes" if has_boxes else "this data set has masks"
+        raise ConfigError(f"{' and '.join(given)} cannot be had here: {kind}.")
+    if has_boxes:
+        parts |= open_box_parts(path)
+        return check_boxes(parts, on_progress=count)
+    parts |= open_mask_parts(path)
+    return check_masks(parts, on_progress=count)
 
 
 def data_page(report: DataReport, parts: Mapping[str, Source], *, title: str) -> str:

@@ -4,7 +4,7 @@ Score, calibration, confusion and classes; the best, the worst and the most doub
 at; its size and speed here; where it came from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch.utils.benchmark import Timer
 from hybridvit.attribution.explain import explain, preprocess_of
 from hybridvit.attribution.explanation import Method
 from hybridvit.data.decode import decode
-from hybridvit.data.source import Source
 from hybridvit.deploy.steps import count_gmacs
 from hybridvit.evaluation.logits import Result
+from hybridvit.evaluation.metric import Result as AnyResult
 from hybridvit.evaluation.metrics import softmax
 from hybridvit.output import to_json
 from hybridvit.render.page import Thumbnail, folded, note, page, pictures, preformatted, section, table, tiles
@@ -46,7 +46,6 @@ def choose(result: Result, count: int) -> dict[str, np.ndarray]:
 def model_page(
     model: nn.Module,
     result: Result,
-    source: Source,
     *,
     title: str,
     data_name: str,
@@ -55,11 +54,12 @@ def model_page(
     count: int = 6,
     on_picture: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """The page. `source`: what `result` was computed from. `about`: origin, recipe ... by name.
+    """The page of a classifier. `about`: origin, recipe ... by name.
 
     `on_picture` is called with the number of pictures explained so far.
     """
-    chosen = choose(result, count)
+    source, chosen = result.source, choose(result, count)
+    assert source is not None, "answers from a file have no pictures to explain"
     shown: dict[int, Thumbnail] = {}
     for number in dict.fromkeys(np.concatenate(list(chosen.values())).tolist()):
         shown[number] = _thumbnail(model, source.read(result.numbers[number]), result, number, method=method)
@@ -85,9 +85,26 @@ def model_page(
         *result.sections(),
         section("Size and speed", table(["what", "how much"], [[*each] for each in size_and_speed(model).items()])),
         section("Where it came from", _origin(about)),
-        *([section("Not read", preformatted("\n".join(result.broken)))] if result.broken else []),
+        _not_read(result.broken),
         subtitle=f"on {result.metrics.images} pictures of {data_name}",
     )
+
+
+def result_page(
+    result: AnyResult, broken: Sequence[str], *, title: str, data_name: str, about: Mapping[str, object]
+) -> str:
+    """The page of any task: what its result shows of itself."""
+    return page(
+        title,
+        Markup(result._repr_html_()),
+        section("Where it came from", _origin(about)),
+        _not_read(broken),
+        subtitle=f"on {data_name}",
+    )
+
+
+def _not_read(broken: Sequence[str]) -> Markup:
+    return section("Not read", preformatted("\n".join(broken))) if broken else Markup()
 
 
 _MAP_WORDS: dict[Method, str] = {

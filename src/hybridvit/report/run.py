@@ -1,16 +1,19 @@
 """A run as one page, and several runs compared on one. Which figures there are, metrics.jsonl says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
-from hybridvit.output import printable
+from hybridvit.evaluation.table import to_frame
+from hybridvit.output import Described, Table, printable
 from hybridvit.render.figures import line_chart
-from hybridvit.render.page import charts, folded, page, preformatted, section, table, tiles
-from hybridvit.report.history import History, differences
+from hybridvit.render.page import charts, folded, fragment, page, preformatted, save_page, section, table, tiles
+from hybridvit.report.history import History, differences, read_run
 
 TITLES = {
     "loss": "Training loss",
@@ -51,19 +54,56 @@ def run_page(run: History, *, answers: str = "", environment: Mapping[str, str])
     )
 
 
-def compare_page(runs: Sequence[History]) -> str:
-    """Several runs: figures, what their recipes differ in, and their curves over each other."""
-    names, rows = unique_names(runs), comparison(runs)
-    differing = [[key, *map(_short, values)] for key, values in differences(runs)]
-    return page(
-        f"{len(runs)} runs compared",
-        section("Figures", table(list(rows[0]), [list(row.values()) for row in rows])),
-        section(
-            "What their recipes differ in",
-            table(["key", *names], differing) if differing else Markup("Nothing: the recipes are the same."),
-        ),
-        section("Curves", curves(dict(zip(names, runs, strict=True)))),
-    )
+@dataclass(frozen=True)
+class Comparison(Described):
+    """Several runs side by side."""
+
+    runs: list[History]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"runs": comparison(self.runs), "differences": dict(differences(self.runs))}
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a row per run."""
+        return to_frame(comparison(self.runs))
+
+    def describe(self) -> list[object]:
+        """Tables of the figures, and of what the recipes differ in."""
+        rows, differing = comparison(self.runs), differences(self.runs)
+        lines = [[f"{v:.2f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        recipes = Table(["recipe", *unique_names(self.runs)], [[key, *values] for key, values in differing])
+        return [Table(list(rows[0]), lines), *(["", recipes] if differing else [])]
+
+    def sections(self) -> list[Markup]:
+        """Figures, what the recipes differ in, and the curves over each other."""
+        names, rows = unique_names(self.runs), comparison(self.runs)
+        differing = [[key, *map(_short, values)] for key, values in differences(self.runs)]
+        return [
+            section("Figures", table(list(rows[0]), [list(row.values()) for row in rows])),
+            section(
+                "What their recipes differ in",
+                table(["key", *names], differing) if differing else Markup("Nothing: the recipes are the same."),
+            ),
+            section("Curves", curves(dict(zip(names, self.runs, strict=True)))),
+        ]
+
+    def page(self) -> str:
+        return page(f"{len(self.runs)} runs compared", *self.sections())
+
+    def save(self, path: str | Path) -> None:
+        """Write the page. Raises: DataError when it cannot be written."""
+        save_page(path, self.page())
+
+    def _repr_html_(self) -> str:
+        return fragment(*self.sections())
+
+
+def compare_runs(folders: Sequence[str | Path]) -> Comparison:
+    """Set the folders of training runs side by side: figures, recipes, curves.
+
+    Raises: DataError for a folder that holds no run.
+    """
+    return Comparison([read_run(folder) for folder in folders])
 
 
 def comparison(runs: Sequence[History]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ SECONDS_TO_END = 30
 OURSELVES = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(
+def run_server(
     files: Sequence[str | Path],
     *,
     host: str = "127.0.0.1",

@@ -59,10 +59,11 @@ class Classification:
         return Recorder(source.class_names) if keep else Accuracy(source.class_names)
 
     def evaluate(
-        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
-    ) -> Result:
+        self, model: Any, source: Source, *, names: tuple[str, str], **how: Any
+    ) -> tuple[Result, Sequence[str]]:
         """Classes are matched by name, ImageNet's also by synset."""
-        return answers(model, source, names=names, batch_size=batch_size, workers=workers)[1]
+        result = answers(model, source, names=names, **how)[1]
+        return result, result.broken
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         probabilities = softmax(prediction[None])[0]

@@ -22,7 +22,7 @@ from hybridvit.evaluation.metric import Result
 from hybridvit.models.heads import assembly
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.boxes_drawing import draw_boxes
-from hybridvit.tasks.evaluating import evaluate_or_warn
+from hybridvit.tasks.evaluating import evaluate_model
 
 # B batch, N objects, C channels, H rows, W columns
 
@@ -96,9 +96,9 @@ class Detection:
         return f"AP {_figure(figures['ap'])}  AP50 {_figure(figures['ap50'])}{masks}"
 
     def evaluate(
-        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
-    ) -> Result:
-        return evaluate_or_warn(self, model, source, names=names, batch_size=batch_size, workers=workers)
+        self, model: Any, source: Source, *, names: tuple[str, str], **how: Any
+    ) -> tuple[Result, Sequence[str]]:
+        return evaluate_model(self, model, source, names=names, **how)
 
     def row(self, prediction: Detections, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """The best `top_k` of a picture; its box in pixels, its mask as COCO's runs."""

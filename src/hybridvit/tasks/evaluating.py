@@ -1,12 +1,11 @@
 """A model from a file against pictures that it was not trained with, for tasks whose classes must be the model's own."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from hybridvit.data.loader import eval_loader
 from hybridvit.data.source import Source
-from hybridvit.errors import DataError, some
+from hybridvit.errors import ConfigError, DataError, some
 from hybridvit.evaluation.metric import Result
 from hybridvit.evaluation.run import stream
 from hybridvit.tasks.task import Task
@@ -18,16 +17,20 @@ def evaluate_model(
     source: Source,
     *,
     names: tuple[str, str],
+    crops: int = 1,
+    flip: bool = False,
     batch_size: int = 64,
     workers: int = 0,
-    on_batch: Callable[[int], None] = lambda _: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Result, list[str]]:
     """Stream all pictures through the model into the task's metric. `names`: of the model, of the data.
 
     Returns the names of the broken pictures, too, which are in no figure.
 
-    Raises: DataError when the classes are not the model's, in its order.
+    Raises: DataError when the classes are not the model's, in its order; ConfigError for crops and mirror images.
     """
+    if crops != 1 or flip:
+        raise ConfigError(f"Crops and mirror images are averaged for classifiers only; {names[0]} is for {task.name}.")
     known, found = tuple(model.label_names or ()), tuple(source.class_names)
     if known and known != found:
         odd = sorted(set(known) ^ set(found))
@@ -45,13 +48,7 @@ def evaluate_model(
         workers=workers,
     )
     metric = task.metric(source)
-    broken = stream(model, loader, metric, predictions=task.predictions, on_batch=on_batch)
+    broken = stream(
+        model, loader, metric, predictions=task.predictions, on_batch=lambda done: on_batch(done, len(source))
+    )
     return metric.compute(), [source.name(index) for index in broken]
-
-
-def evaluate_or_warn(task: Task, model: Any, source: Source, **options: Any) -> Result:
-    """The same, with a warning in place of the names."""
-    result, broken = evaluate_model(task, model, source, **options)
-    if broken:
-        warnings.warn(f"{len(broken)} pictures cannot be read and are in no figure: {some(broken)}", stacklevel=2)
-    return result

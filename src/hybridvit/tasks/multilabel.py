@@ -21,7 +21,7 @@ from hybridvit.evaluation.views import mean_logits
 from hybridvit.runtime import autocast, weights_dtype
 from hybridvit.tasks.caption import caption
 from hybridvit.tasks.classification import create_classifier
-from hybridvit.tasks.evaluating import evaluate_or_warn
+from hybridvit.tasks.evaluating import evaluate_model
 from hybridvit.tasks.mixing import Mixer
 
 # B batch, C channels, H rows, W columns, K classes
@@ -59,9 +59,9 @@ class Multilabel:
         return MeanAveragePrecision(source.class_names)
 
     def evaluate(
-        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
-    ) -> Result:
-        return evaluate_or_warn(self, model, source, names=names, batch_size=batch_size, workers=workers)
+        self, model: Any, source: Source, *, names: tuple[str, str], **how: Any
+    ) -> tuple[Result, Sequence[str]]:
+        return evaluate_model(self, model, source, names=names, **how)
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         best = np.argsort(-prediction, kind="stable")[:top_k]

@@ -23,7 +23,7 @@ from hybridvit.models.heads import assembly
 from hybridvit.models.heads.segmenter import AUXILIARY, OUT, classes_at
 from hybridvit.render.masks import overlay, runs
 from hybridvit.runtime import autocast, weights_dtype
-from hybridvit.tasks.evaluating import evaluate_or_warn
+from hybridvit.tasks.evaluating import evaluate_model
 from hybridvit.tasks.segmentation_loss import segmentation_loss
 
 # B batch, C channels, K classes, H rows, W columns
@@ -84,9 +84,9 @@ class Segmentation:
         return Confusion(source.class_names, keep=keep)
 
     def evaluate(
-        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
-    ) -> Result:
-        return evaluate_or_warn(self, model, source, names=names, batch_size=batch_size, workers=workers)
+        self, model: Any, source: Source, *, names: tuple[str, str], **how: Any
+    ) -> tuple[Result, Sequence[str]]:
+        return evaluate_model(self, model, source, names=names, **how)
 
     def row(self, prediction: Mask, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         """The classes of most pixels with their share and COCO's runs."""

@@ -8,7 +8,7 @@ A task is a file here with its TASK, its recipe in a file of the same name in hy
 config/loading.py. The words of the data's way stand in data/loader.py, those of the evaluation's in evaluation/metric.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,11 +83,22 @@ class Task(Protocol):
         """Fresh, for the pictures of this source (its class_names, its targets). keep: predictions, too, for save()."""
 
     def evaluate(
-        self, model: Any, source: Source, *, names: tuple[str, str], batch_size: int = 64, workers: int = 0
-    ) -> Result:
-        """What a model from a file says about pictures that it was not trained with. `names`: of the model, of the data.
+        self,
+        model: Any,
+        source: Source,
+        *,
+        names: tuple[str, str],
+        crops: int = 1,
+        flip: bool = False,
+        batch_size: int = 64,
+        workers: int = 0,
+        on_batch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Result, Sequence[str]]:
+        """What a model from a file says about pictures that it was not trained with, and which of these could not be read.
 
-        Raises: DataError when the classes are not the model's.
+        names: of the model, of the data. crops, flip: views of a picture to be averaged.
+
+        Raises: DataError when the classes are not the model's, ConfigError for views where answers cannot be averaged.
         """
 
     def row(self, prediction: Prediction, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:

@@ -5,24 +5,32 @@ top-1 if there is one.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from hybridvit.config import RECIPES, About, load_recipe
+from hybridvit.data.opening import Data
 from hybridvit.data.source import Splits
 from hybridvit.errors import CheckpointError, ConfigError, TrainingError
+from hybridvit.evaluation.table import to_frame, to_html
 from hybridvit.files import replacing
-from hybridvit.output import to_json
+from hybridvit.output import Described, Table, printable, to_json
+from hybridvit.report.history import read_run
+from hybridvit.runtime import pick_device
+from hybridvit.tasks import find_task
+from hybridvit.tasks.task import Task
 from hybridvit.training.loop import fit, prepare
 from hybridvit.typed import from_dict, read_yaml
 
 ABLATIONS = RECIPES / "ablations"
+TABLE = "table.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +49,57 @@ class Sweep:
     set: tuple[str, ...] = ()
     rows: tuple[Row, ...]
 
+    @property
+    def task(self) -> Task:
+        return find_task(load_recipe(self.recipe, self.set).task)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How one row ended. Units: percent, epochs."""
 
     row: str
-    top1: float | None = None
-    """The best of the run; None where it failed."""
-    last_top1: float | None = None
+    best: float | None = None
+    """The task's primary figure, the best of the run; None where it failed."""
+    last: float | None = None
     test_loss: float | None = None
+    """Of the last evaluation, where the task has one."""
     epochs: int | None = None
     published: float | None = None
     note: str = ""
+
+    def to_dict(self, primary: str) -> dict[str, Any]:
+        """primary: what the task calls its figure."""
+        values = asdict(self)
+        return {"row": values.pop("row"), primary: values.pop("best"), f"last_{primary}": values.pop("last"), **values}
+
+
+@dataclass(frozen=True)
+class Swept(Described):
+    """The rows that were trained, or failed."""
+
+    sweep: Sweep
+    out: Path
+    outcomes: list[Outcome]
+
+    @property
+    def finished(self) -> bool:
+        """False when a signal ended it early; called again it goes on."""
+        return len(self.outcomes) == len(self.sweep.rows)
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a line per row."""
+        return to_frame([outcome.to_dict(self.sweep.task.primary) for outcome in self.outcomes])
+
+    def describe(self) -> list[object]:
+        name = self.sweep.task.primary_name
+        header = ["row", f"best {name}", f"last {name}", "test loss", "epochs", "published", "note"]
+        rows = [list(asdict(outcome).values()) for outcome in self.outcomes]
+        return [Table(header, rows, f"{self.sweep.about.title}: {self.out / TABLE}")]
+
+    def _repr_html_(self) -> str:
+        found: Any = self.describe()[0]
+        return to_html(found.title, found.header, found.rows)
 
 
 def load_sweep(name_or_path: str | Path) -> Sweep:
@@ -82,6 +128,44 @@ def load_sweep(name_or_path: str | Path) -> Sweep:
     return sweep
 
 
+def sweep(
+    name_or_path: str | Path,
+    data: Data,
+    *,
+    out: str | Path | None = None,
+    root: Path | None = None,
+    columns: Sequence[str] = (),
+    val_split: float = 0.0,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> Swept:
+    """Train a grid of recipes, one row after another. Called again it goes on: finished rows are kept.
+
+    Args:
+        name_or_path: a file of recipes/ablations, such as digits, or a YAML file of your own.
+        out: where the runs and table.json are kept; by default runs/sweep-NAME.
+        val_split: held out of a data set without a test part, in place of what each row's recipe says.
+        overrides: to every row's recipe: ["schedule.epochs=10"].
+        console: where to tell of the runs; by default nowhere.
+
+    Raises: ConfigError, DataError as `train`; a row whose training fails is noted, and the next one begins.
+    """
+    grid = load_sweep(name_or_path)
+    folder = Path("runs") / f"sweep-{Path(name_or_path).stem}" if out is None else Path(out)
+
+    @cache
+    def open_data(held_out: float) -> Splits:
+        splits = grid.task.open_splits(data, root=root, columns=columns, val_split=val_split or held_out)
+        if console:
+            console.print(printable(splits.summary()), highlight=False, markup=False, soft_wrap=True)
+        return splits
+
+    where = pick_device(device)
+    rows = run_sweep(grid, open_data, out=folder, device=where, overrides=overrides, console=console)
+    return Swept(grid, folder, list(rows))
+
+
 def run_sweep(
     sweep: Sweep,
     open_data: Callable[[float], Splits],
@@ -97,7 +181,7 @@ def run_sweep(
 
     Ends early, without an outcome for the row under way, when a signal asks to stop.
     """
-    outcomes = []
+    outcomes, primary = list[Outcome](), sweep.task.primary
     for number, row in enumerate(sweep.rows, start=1):
         folder = out / f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', row.name.lower()).strip('-')}"
         recipe = load_recipe(sweep.recipe, [*sweep.set, *row.set, *overrides])
@@ -111,26 +195,29 @@ def run_sweep(
             else:
                 run.close()
         except (TrainingError, CheckpointError) as error:
-            outcome = Outcome(row.name, published=row.published, note=str(error).splitlines()[0])
+            outcome = Outcome(row=row.name, published=row.published, note=str(error).splitlines()[0])
         else:
             if run.counters.step < run.total_steps:
                 return
             outcome = _outcome(row, folder, epochs=run.schedule.epochs)
         outcomes.append(outcome)
-        with replacing(out / "table.json") as temporary:
-            temporary.write_text(to_json([asdict(o) for o in outcomes]) + "\n")
+        with replacing(out / TABLE) as temporary:
+            temporary.write_text(to_json([o.to_dict(primary) for o in outcomes]) + "\n")
         yield outcome
 
 
 def _outcome(row: Row, folder: Path, *, epochs: int) -> Outcome:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    judged = [line for line in lines if "top1" in line]
-    best = max(judged, key=lambda line: line["top1"])
+    run = read_run(folder)
+    best, last = run.best or {}, run.last
     return Outcome(
-        row.name,
-        top1=round(best["top1"], 2),
-        last_top1=round(judged[-1]["top1"], 2),
-        test_loss=round(judged[-1]["test_loss"], 4),
+        row=row.name,
+        best=_rounded(best.get(run.primary), 2),
+        last=_rounded(last.get(run.primary), 2),
+        test_loss=_rounded(last.get("test_loss"), 4),
         epochs=epochs,
         published=row.published,
     )
+
+
+def _rounded(figure: float | None, digits: int) -> float | None:
+    return None if figure is None else round(figure, digits)

@@ -9,11 +9,11 @@ import numpy as np
 
 from hybridvit.data.source import Source
 from hybridvit.errors import DataError
-from hybridvit.output import Table
+from hybridvit.output import Described, Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoxReport:
+class BoxReport(Described):
     classes: tuple[str, ...]
     pictures: dict[str, int]
     objects: dict[str, list[int]]
