@@ -23,7 +23,7 @@ def test_public_names_are_sorted_and_known_to_type_checkers() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="public names: Predictor, align, bench, convert"):
+    with pytest.raises(AttributeError, match="public names: Predictor, align, bench, check_data"):
         hybridvit.creat_model  # noqa: B018
 
 
