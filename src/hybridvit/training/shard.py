@@ -27,6 +27,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from hybridvit.errors import ConfigError
 from hybridvit.files import sync
 from hybridvit.runtime import Ranks
 from hybridvit.training.state import REST, SUMS, drop_old_states, remove_state, save_file, sha256
@@ -36,9 +37,14 @@ Key = tuple[Any, ...]
 
 
 def shard(model: nn.Module, *, device: torch.device, ranks: Ranks) -> None:
-    """Leave each rank its piece of every weight. A block is made whole while it works, the rest for the whole step."""
+    """Leave each rank its piece of every weight. A block is made whole while it works, the rest for the whole step.
+
+    Raises: ConfigError for a model that is no plain backbone.
+    """
+    stages: Any = getattr(model, "stages", None)
+    if stages is None:
+        raise ConfigError("run.fsdp splits classifiers; of a detector or segmenter, every device keeps the whole.")
     mesh = init_device_mesh(device.type, (ranks.world,))
-    stages: Any = model.stages
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels-last weights
     for block in [block for stage in stages for block in stage.blocks]:

@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hybridvit
 from hybridvit.errors import ConfigError
 from hybridvit.models.heads.pyramid import Pyramid
+from hybridvit.runtime import ALONE
+from hybridvit.training.shard import shard
 
 PAPER_SIZE = (800, 1280)
 
@@ -153,3 +156,27 @@ def test_detectors_are_listed() -> None:
 def test_what_cannot_be_built_is_refused(name: str, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         hybridvit.create_model(name, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["retinanet_cmt_nano", "mask_rcnn_cvt_nano", "semantic_fpn_cmt_nano"])
+def test_layer_decay_slows_the_backbones_layers_by_depth_and_spares_the_head(name: str) -> None:
+    model = hybridvit.create_model(name, num_classes=2)
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
+    scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    named = {key: scale[id(parameter)] for key, parameter in model.named_parameters()}
+    first = min(named.values())
+    assert {value for key, value in named.items() if ".net." not in key} == {1.0}
+    assert first < 0.2
+    assert all(value < 1 for key, value in named.items() if ".stages.0." in key)
+
+
+def test_layer_decay_of_a_backbone_without_an_order_is_refused() -> None:
+    model: Any = hybridvit.create_model("retinanet.timm/resnet10t", num_classes=2, channels=16)
+    with pytest.raises(ConfigError, match=r"leave optimizer\.layer_decay out"):
+        model.group_matcher()
+
+
+def test_splitting_a_detector_over_devices_is_refused() -> None:
+    model = hybridvit.create_model("retinanet_cmt_nano", num_classes=2)
+    with pytest.raises(ConfigError, match="every device keeps the whole"):
+        shard(model, device=torch.device("cpu"), ranks=ALONE)

@@ -1,5 +1,6 @@
 """A backbone of the catalogue, or any of timm's, as maps of falling resolution."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,23 @@ class Features(nn.Module):
         model = getattr(self.net, "model", self.net)
         spared: set[str] = getattr(model, "no_weight_decay", set)()
         return {name for name, _ in self.named_parameters() if any(name.endswith(f".{each}") for each in spared)}
+
+    def group_matcher(self, prefix: str, coarse: bool = False) -> dict[str, Any]:
+        """Groups of parameters in order of depth, for layer-wise learning-rate decay; `prefix`: where this module is.
+
+        Raises: ConfigError where the backbone's layers have no order that is known.
+        """
+        model: Any = getattr(self.net, "model", None)
+        if not hasattr(model, "group_matcher"):
+            raise ConfigError("This backbone's layers have no order that timm states: leave optimizer.layer_decay out.")
+
+        def moved(pattern: str) -> str:
+            return f"^{re.escape(prefix)}net\\.model\\.{pattern.removeprefix('^')}"
+
+        return {
+            group: moved(rule) if isinstance(rule, str) else [(moved(pattern), layer) for pattern, layer in rule]
+            for group, rule in model.group_matcher(coarse).items()
+        }
 
 
 def _of_catalog(name: str, kwargs: dict[str, Any]) -> Any:

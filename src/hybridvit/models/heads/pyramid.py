@@ -109,6 +109,9 @@ class Detector(nn.Module):
     def no_weight_decay(self) -> set[str]:
         return {f"pyramid.backbone.{name}" for name in self.pyramid.backbone.no_weight_decay()}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return self.pyramid.backbone.group_matcher("pyramid.backbone.", coarse)
+
 
 def _features(name: str, strides: Sequence[int], args: dict[str, Any]) -> tuple[Features, list[int]]:
     """The backbone, and which of its maps are of the asked strides, finest first."""

@@ -52,6 +52,9 @@ class Segmenter(nn.Module):
         """The backbone's own, under their names here."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return self.backbone.group_matcher("backbone.", coarse)
+
 
 class AtPixel(nn.Module):
     """What a segmenter says of one pixel of its input, as a classifier says it: for explaining by occlusion.
