@@ -2,7 +2,9 @@
 
 import io
 import json
+import runpy
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,27 @@ def test_pandas_and_datasets_read_the_folder(weights: Path, make_pictures: MakeP
     features = np.stack(frame[frame.ok].features)
     plain = [row.said["features"] for row in hybridvit.embed(weights, folder) if row.ok]
     np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_example_finds_the_pictures_most_like_one(
+    weights: Path,
+    make_pictures: MakePictures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("sklearn")
+    folder, out = make_pictures(test=3) / "test", tmp_path / "out"
+    shutil.copy(folder / "c" / "001.png", folder / "a" / "twin.png")
+    (folder / "a" / "broken.png").write_bytes(b"no picture")
+    hybridvit.embed(weights, folder, out=out, piece_size=4)
+    words = ["nearest.py", str(out), str(folder / "c" / "001.png"), "3"]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "nearest.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"1.000  {folder / 'a' / 'twin.png'}"
+    assert len(lines) == 3
+    assert not any("c/001.png" in line for line in lines)
 
 
 def test_pieces_that_are_there_are_passed_over(

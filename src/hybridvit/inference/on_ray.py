@@ -6,7 +6,8 @@ handed out twice without being computed twice. Every machine must see the pictur
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ class Actor:
         self.worker = Worker(options)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = self.worker(row["item"])
+        done = self.worker(pickle.loads(row["piece"]))  # the driver's own bytes
         return {"number": done.number, "pictures": done.pictures, "broken": done.broken, "error": done.error}
 
 
 def on_ray(*, actors: int = 1, gpus_per_actor: float = 0) -> Launcher:
-    """A Launcher for `actors` processes of one CPU each, on the cluster of RAY_ADDRESS or, without one, on this machine.
+    """A Launcher for `actors` processes, on the cluster of RAY_ADDRESS or, without one, on this machine.
+
+    Each takes a CPU, and one for each of its processes that decode (`workers`).
 
     Raises: ConfigError without Ray; and when it launches, where the cluster is too small.
     """
@@ -47,16 +50,19 @@ def on_ray(*, actors: int = 1, gpus_per_actor: float = 0) -> Launcher:
         own = not ray.is_initialized()
         if own:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is told here
+        cpus = 1 + worker.options.workers
         try:
-            _check(ray.cluster_resources(), actors, gpus_per_actor)
+            check(ray.cluster_resources(), actors=actors, cpus=cpus, gpus=gpus_per_actor)
             ray.data.DataContext.get_current().enable_progress_bars = False
             options = replace(worker.options, out=worker.options.out.absolute())
             blocks = min(len(pieces), MOST_BLOCKS)
-            done = ray.data.from_items([{"item": piece} for piece in pieces], override_num_blocks=blocks).map(
+            rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
+            done = ray.data.from_items(rows, override_num_blocks=blocks).map(
                 Actor,  # type: ignore[arg-type]
                 fn_constructor_args=(options, str(Path.cwd())),
                 compute=ray.data.ActorPoolStrategy(size=actors),
-                num_cpus=1,
+                num_cpus=cpus,
                 num_gpus=gpus_per_actor,
             )
             for row in done.iter_rows():
@@ -68,15 +74,17 @@ def on_ray(*, actors: int = 1, gpus_per_actor: float = 0) -> Launcher:
     return launch
 
 
-def _check(cluster: dict[str, float], actors: int, gpus_per_actor: float) -> None:
-    """Raises: ConfigError with the arithmetic. Ray reads with CPUs of its own: with none left to it, it waits for ever."""
-    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
-    if actors >= cpus:
+def check(cluster: Mapping[str, float], *, actors: int, cpus: int, gpus: float) -> None:
+    """Whether a cluster has room for actors of so many CPUs and GPUs each. Ray needs a CPU beside them, or it waits for ever.
+
+    Raises: ConfigError with the arithmetic.
+    """
+    of = {kind: cluster.get(kind, 0) for kind in ("CPU", "GPU")}
+    if actors * cpus >= of["CPU"]:
+        most = max((int(of["CPU"]) - 1) // cpus, 0)
         raise ConfigError(
-            f"{actors} actors x 1 CPU = {actors}, and the cluster has {cpus:g}: one must be left to Ray, which would wait for "
-            f"ever. Take at most {max(int(cpus) - 1, 0)} actors here."
+            f"{actors} actors x {cpus} CPUs = {actors * cpus}, and the cluster has {of['CPU']:g}: one must be left to Ray, which "
+            f"would wait for ever. Take at most {most} actors (of a CPU, and one for each of --workers), or a larger cluster."
         )
-    if actors * gpus_per_actor > gpus:
-        raise ConfigError(
-            f"{actors} actors x {gpus_per_actor:g} GPUs = {actors * gpus_per_actor:g}, and the cluster has {gpus:g}."
-        )
+    if actors * gpus > of["GPU"]:
+        raise ConfigError(f"{actors} actors x {gpus:g} GPUs = {actors * gpus:g}, and the cluster has {of['GPU']:g}.")
