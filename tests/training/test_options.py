@@ -42,7 +42,7 @@ def test_every_recipe_builds_model_optimizer_schedule_and_transforms(name: str) 
     assert rates[-1] < 0.11 * max(rates)
     task, device_batch = find_task(recipe.task), recipe.device_batch or recipe.global_batch
     assert task.train_transform(recipe)
-    assert task.criterion(recipe, num_classes=10, device=CPU, device_batch=device_batch, steps=10)
+    assert task.criterion(recipe, num_classes=11, device=CPU, device_batch=device_batch, steps=10)
     expected = Preprocess.from_pretrained_cfg(model.pretrained_cfg)
     if recipe.preprocess.image_size == expected.image_size and name not in OWN_PREPROCESSING:
         assert recipe.preprocess == expected
