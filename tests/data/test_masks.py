@@ -398,6 +398,7 @@ def test_the_parts_to_train_on_and_to_be_judged_on(make: Make) -> None:
     root = make()
     splits = open_mask_splits(root)
     assert (len(splits.train), len(splits.test)) == (2, 1)
+    assert str(splits.train.counts) == "2 pictures of 2 seen"
     name, test = open_mask_test(root)
     assert name == f"{root}/val"
     assert test.name(0) == splits.test.name(0)

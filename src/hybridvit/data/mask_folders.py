@@ -28,7 +28,7 @@ from torchvision.tv_tensors import Mask
 from hybridvit.data.labels import read_class_names
 from hybridvit.data.masks import Classes, Colour, check_pair, colour_map, diagnosis, present, read_values, to_classes
 from hybridvit.data.readers.folder import find_pictures
-from hybridvit.data.source import Source
+from hybridvit.data.source import Counts, Source
 from hybridvit.errors import DataError, some
 from hybridvit.typed import parse_yaml
 
@@ -73,6 +73,7 @@ class MaskSource(Source):
     def __init__(self, pairs: Sequence[tuple[Path, Path]], classes: Classes) -> None:
         self.pairs, self.classes = pairs, classes
         self.class_names = classes.names
+        self.counts = Counts(len(pairs))
         self.labels = [0] * len(pairs)  # a picture has no one class: a share to be held out is balanced over nothing
 
     def __len__(self) -> int:
