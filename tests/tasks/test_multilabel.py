@@ -16,9 +16,11 @@ from hybridvit.config import load_recipe
 from hybridvit.data.multilabel import open_multilabel_splits, open_multilabel_test
 from hybridvit.errors import DataError
 from hybridvit.evaluation.multilabel import MeanAveragePrecision, average_precision
+from hybridvit.report.file import write_report
 from hybridvit.tasks import find_task
 from hybridvit.tasks.multilabel import several_hot
 from hybridvit.training.loop import fit, prepare
+from hybridvit.training.sweep import sweep
 from hybridvit.weights.load import load, read_checkpoint
 
 NAMES = ("blue", "green", "red")
@@ -178,3 +180,21 @@ def test_the_command_trains_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
         main([*words, "--device", "cpu", "--set", *SMALL, *SHORT, "schedule.epochs=1", "schedule.warmup_epochs=0"]) == 0
     )
     assert "Best mAP" in capsys.readouterr().out
+
+
+def test_a_sweep_and_a_report_know_the_task_by_its_protocol_only(tmp_path: Path) -> None:
+    data, grid = write_data(tmp_path / "data"), tmp_path / "grid.yaml"
+    settings = ", ".join(f'"{each}"' for each in (*SMALL, *SHORT, "schedule.epochs=1", "schedule.warmup_epochs=0"))
+    grid.write_text(
+        "about: {title: small, source: here, command: none, cost: seconds, status: a test}\n"
+        f"recipe: finetune_multilabel\nset: [{settings}]\nrows:\n  - {{name: one}}\n"
+    )
+    done = sweep(grid, data, out=tmp_path / "out", device="cpu")
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert row["map"] == row["last_map"] > 0
+    assert "best mAP" in str(done)
+    written = write_report(tmp_path / "out" / "01-one" / "best.safetensors", data, tmp_path / "page.html")
+    html = written.path.read_text(encoding="utf-8")
+    assert "Where it came from" in html
+    assert "green" in html
+    assert str(round(written.result.figures["map"], 2)) in str(written)
