@@ -47,6 +47,28 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:
     assert device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 4)) == 16
     with pytest.raises(ConfigError, match=r"global_batch \(64\) must be a multiple of device_batch \(21\) times the 3"):
         device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 3))
+    assert device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 2), began_with=16) == 16
+    with pytest.raises(ConfigError, match=r"device_batch \(64, with which the run began\) times the 2"):
+        device_batch_of(load_recipe("digits", ["global_batch=64"]), Ranks(0, 2), began_with=64)
+
+
+def test_a_run_that_loses_a_node_goes_on_with_fewer_processes_as_it_began(
+    launch: Launch, read_metrics: ReadMetrics, make_pictures: MakePictures, tmp_path: Path
+) -> None:
+    """device_batch is derived from the number of processes when a run begins, and then belongs to its state."""
+    data, derived = make_pictures(), ["device_batch=null"]
+    done = launch({"data": data, "out": tmp_path / "lost", "overrides": derived, "kill": 1}, processes=2)
+    assert done.returncode != 0
+    done = launch(
+        {"data": data, "out": tmp_path / "lost", "overrides": derived, "resume": True},
+        {"data": data, "out": tmp_path / "one", "overrides": ["device_batch=6"]},
+        processes=1,
+    )
+    assert done.returncode == 0, done.stderr
+    lost, one = read_metrics(tmp_path / "lost"), read_metrics(tmp_path / "one")
+    assert len(lost) == len(one)
+    for a, b in zip(lost, one, strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_tells_how_to_go_on(

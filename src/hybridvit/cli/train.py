@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--val-split", default=None, help="hold out this share of a data set that has no test part")
     add(parser, "--out", metavar="DIR", type=Path, help="where the run is kept (default: runs/RECIPE)")
     add(parser, "--init", metavar="FILE", help="begin from these weights: a file, or a name such as cvt_13.ms_in1k")
-    add(parser, "--resume", action="store_true", help="go on where the run in --out stopped")
+    add(parser, "--resume", action="store_true", help="go on where the run in --out stopped; begin where there is none")
     add(parser, "--set", "--device")
     add(parser, "--print", action="store_true", help="show the resolved recipe and schedule; do not train")
 

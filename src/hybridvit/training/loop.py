@@ -72,6 +72,7 @@ def prepare(
             reporter=reporter,
             device=device,
             init=None if saved else init,
+            began_with=saved["device_batch"] if saved else None,
         )
         checkpoints.check_room(run.model, has_ema=run.ema is not None)
         if saved:

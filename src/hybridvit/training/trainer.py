@@ -50,13 +50,15 @@ class Trainer:
         reporter: Reporter,
         device: torch.device,
         init: str | Path | None = None,
+        began_with: int | None = None,
     ) -> None:
+        """began_with: the device_batch of the state to be loaded, which holds unless the recipe says another."""
         self.recipe, self.splits, self.device = recipe, splits, device
         self.checkpoints, self.reporter = checkpoints, reporter
         self.task, self.ranks, self.counters = find_task(recipe.task), checkpoints.ranks, Counters()
         self.result: Result | None = None
         """Of the last evaluation, where it was in this process."""
-        self.device_batch = device_batch_of(recipe, self.ranks)
+        self.device_batch = device_batch_of(recipe, self.ranks, began_with=began_with)
         num_classes = len(splits.train.class_names)
         model = build_model(recipe, num_classes=num_classes).to(device)
         if device.type == "cuda":
@@ -227,12 +229,16 @@ class Trainer:
             self.checkpoints.close()
 
 
-def device_batch_of(recipe: Recipe, ranks: Ranks) -> int:
-    """Pictures per forward pass of a rank. Raises: ConfigError when a step cannot be dealt out."""
-    device_batch = recipe.device_batch or max(recipe.global_batch // ranks.world, 1)
+def device_batch_of(recipe: Recipe, ranks: Ranks, *, began_with: int | None = None) -> int:
+    """Pictures per forward pass of a rank: as the recipe says, else as the run began, else a rank's share of a step.
+
+    Raises: ConfigError when a step cannot be dealt out.
+    """
+    device_batch = recipe.device_batch or began_with or max(recipe.global_batch // ranks.world, 1)
     if recipe.global_batch % (device_batch * ranks.world):
+        began = ", with which the run began" if device_batch == began_with else ""
         raise ConfigError(
-            f"global_batch ({recipe.global_batch}) must be a multiple of device_batch ({device_batch}) times the "
+            f"global_batch ({recipe.global_batch}) must be a multiple of device_batch ({device_batch}{began}) times the "
             f"{ranks.world} processes: each step deals whole chunks of device_batch to every process."
         )
     return device_batch
