@@ -1,6 +1,8 @@
 """Damage pictures, lists, archives, recipes and HTTP requests in every way and see that each is refused in words, or works.
 
-    python benchmarks/fuzz.py [--pictures 5000] [--sets 2000] [--requests 2000] [--seed 0]
+    python benchmarks/fuzz.py [--pictures 5000] [--uploads 5000] [--sets 2000] [--requests 2000] [--seed 0]
+
+Pictures go through decode, uploads are the same pictures sent to `hybridvit serve`.
 
 Cases run in a worker process of their own, which may take 2 GB of memory beyond what it begins with, write no file outside its
 folder, read none but what it was given and Python's own, start no program and reach no host: it is killed by the kernel, or the
@@ -128,18 +130,19 @@ def sets(data: bytes) -> dict[str, bytes]:
     return found
 
 
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        "Connection: close",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
 def requests(data: bytes) -> dict[str, bytes]:
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + data + b"\r\n--x--\r\n"
-
-    def post(path: str, body: bytes, *headers: str) -> bytes:
-        lines = [
-            f"POST {path} HTTP/1.1",
-            "Host: localhost",
-            "Connection: close",
-            f"Content-Length: {len(body)}",
-            *headers,
-        ]
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (data[:100], data[100:])) + b"0\r\n\r\n"
     head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -193,7 +196,7 @@ def try_set(path: Path) -> str:
 
 
 class Server:
-    """hybridvit serve in this process; calling it sends what a file holds, as it is."""
+    """hybridvit serve in this process, which is sent what a file holds: as it is, or as a picture."""
 
     def __init__(self) -> None:
         import torch
@@ -210,11 +213,17 @@ class Server:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
 
-    def __call__(self, path: Path) -> str:
+    def upload(self, path: Path) -> str:
+        return self.send(post("/api/predict", path.read_bytes()))
+
+    def request(self, path: Path) -> str:
+        return self.send(path.read_bytes())
+
+    def send(self, data: bytes) -> str:
         answer = b""
         with socket.create_connection(self.address, timeout=1) as connection:
             try:
-                connection.sendall(path.read_bytes())
+                connection.sendall(data)
                 while part := connection.recv(65536):
                     answer += part
             except ConnectionError:
@@ -230,8 +239,12 @@ class Server:
 
 def worker(pipe: Connection, kind: str, folder: Path) -> None:
     """Run the cases whose paths come through the pipe."""
-    run: Callable[[Path], str] = {"pictures": try_picture, "sets": try_set, "requests": Server}[kind]
-    run = run() if kind == "requests" else run  # type: ignore[call-arg, assignment]
+    run: Callable[[Path], str]
+    if kind in ("uploads", "requests"):
+        server = Server()
+        run = server.upload if kind == "uploads" else server.request
+    else:
+        run = {"pictures": try_picture, "sets": try_set}[kind]
     from hybridvit.errors import HybridVitError
 
     violations: list[str] = []
@@ -355,13 +368,18 @@ def fuzz(kind: str, seeds: dict[str, bytes], count: int, seed: int) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for kind, count in (("pictures", 5000), ("sets", 2000), ("requests", 2000)):
+    for kind, count in (("pictures", 5000), ("uploads", 5000), ("sets", 2000), ("requests", 2000)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)
     images = pictures()
-    seeds = {"pictures": images, "sets": sets(images["PNG RGB"]), "requests": requests(images["PNG RGB"])}
+    seeds = {
+        "pictures": images,
+        "uploads": images,
+        "sets": sets(images["PNG RGB"]),
+        "requests": requests(images["PNG RGB"]),
+    }
     found = {
         kind: fuzz(kind, some, getattr(args, kind), args.seed) for kind, some in seeds.items() if getattr(args, kind)
     }

@@ -1,17 +1,23 @@
 """cli/options.py: every number has a range, and what would do nothing is refused."""
 
 import argparse
+import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import hybridvit
 from hybridvit.cli.main import COMMANDS, Parser, main
 from hybridvit.cli.options import Number
 from hybridvit.cli.train import resume_command
+from hybridvit.config import load_recipe
 
 NO_NUMBER = ["", "x", "nan", "inf", "-inf", "1e999", "9" * 20, "9" * 6000, "-1e-9", "0x10", "1,5", "None"]
+OTHER_PROGRAMS = {"--data-binary", "--logdir", "--project", "--nproc-per-node"}
+"""Options of curl, tensorboard, trackio and torchrun."""
 
 
 def options() -> Iterator[tuple[str, argparse.Action]]:
@@ -84,6 +90,27 @@ def test_the_ends_of_a_range_are_taken(command: str, action: argparse.Action) ->
 def test_an_option_that_would_do_nothing_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     assert capsys.readouterr().err.startswith("ConfigError: ")
+
+
+def test_messages_name_only_options_and_fields_that_there_are() -> None:
+    """Advice such as `--set data.broken_limit=0.1` must be possible to follow."""
+    known = {spelling for _, action in options() for spelling in action.option_strings} | {"--version"}
+    package = Path(hybridvit.__file__).parent
+    texts = [
+        (path, node.value)
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    named = {(word, path) for path, text in texts for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    assert {word for word, _ in named} >= {"--root", "--val-split", "--columns"}
+    assert {(word, path.name) for word, path in named if word not in known | OTHER_PROGRAMS} == set()
+    fields = {word for _, text in texts for word in re.findall(r"(?<!\.)\b(?:data|run|schedule)\.[a-z]+_[a-z_]+", text)}
+    assert fields >= {"data.broken_limit", "data.max_pixels"}
+    recipe = load_recipe("digits")
+    assert {
+        field for field in fields if not hasattr(getattr(recipe, field.split(".")[0]), field.split(".")[1])
+    } == set()
 
 
 def test_the_printed_resume_command_survives_a_shell() -> None:

@@ -75,7 +75,7 @@ def test_a_missing_split_is_explained(make_pictures: MakePictures, tmp_path: Pat
         open_splits(tmp_path / "nowhere")
     root = make_pictures()
     (root / "test").rename(root / "other")
-    with pytest.raises(DataError, match=r"has the parts train\. Expected train, and exactly one of test"):
+    with pytest.raises(DataError, match=r"has the part train\. Expected train, and exactly one of test"):
         open_splits(root)
 
 

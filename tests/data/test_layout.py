@@ -139,9 +139,27 @@ def test_folders_that_are_nearly_parts_are_no_classes(write: Write, names: str, 
 @every_container
 def test_a_test_part_that_is_nearly_called_so_is_named(write: Write, tmp_path: Path) -> None:
     path = write(tmp_path, of(*(f"{part}/{label}/0.jpg" for part in ("train", "Validation") for label in "ab")))
-    expected = "Is Validation meant" if path.is_dir() else "Expected train, and exactly one of test"
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(DataError, match="Is Validation meant"):
         open_splits(path)
+
+
+@every_container
+@pytest.mark.parametrize("opened", [open_splits, open_test])
+def test_a_data_set_of_other_parts_than_are_needed_says_what_to_do(
+    write: Write, opened: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """Training and judging need the same: a part that nobody learns from."""
+    for number, (parts, advice) in enumerate(
+        (
+            (("train",), r"has the part train\. .*--val-split 0\.2 holds out a fifth"),
+            (("train", "test", "val"), r"has the parts train, test, val\. .*Name the one that you mean with --data"),
+        )
+    ):
+        root = tmp_path / str(number)
+        root.mkdir()
+        path = write(root, of(*(f"{part}/{label}/0.jpg" for part in parts for label in "ab")))
+        with pytest.raises(DataError, match=advice):
+            opened(path)
 
 
 @every_container

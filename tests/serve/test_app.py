@@ -83,6 +83,30 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 
 
+def encoded(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def a_line() -> bytes:
+    return encoded(Image.new("L", (101, 1)))
+
+
+def twelve_bits() -> bytes:
+    return encoded(Image.fromarray(np.linspace(0, 3000, 64, dtype=np.uint16).reshape(8, 8)))
+
+
+def test_an_upload_of_numbers_from_0_to_1_is_as_bright_as_one_of_8_bits(address: str, ask: Ask) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    values[0, 0] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.float32) / 255).save(buffer, "TIFF")
+    plain = ask(f"{address}/api/predict", encoded(Image.fromarray(values)))
+    assert plain[0] == 200
+    assert ask(f"{address}/api/predict", buffer.getvalue())[1]["top"] == plain[1]["top"]
+
+
 @pytest.mark.parametrize(
     ("words", "body", "status", "kind", "reason"),
     [
@@ -95,6 +119,16 @@ def huge_png() -> bytes:
             "cannot be read as a picture: the body is empty; send the picture's own bytes",
         ),
         ("predict", huge_png(), 422, "DataError", "9000 x 9000 pixels, the limit is 1000000"),
+        (
+            "predict",
+            a_line(),
+            422,
+            "DataError",
+            "The upload has 101 x 1 pixels: one side is more than 100 times the other.",
+        ),
+        ("explain", a_line(), 422, "DataError", "one side is more than 100 times the other"),
+        ("predict", twelve_bits(), 422, "DataError", "The upload holds values from 0 to 3000, and does not say which"),
+        ("explain", twelve_bits(), 422, "DataError", "does not say which of them is white"),
         ("predict", bytes(300_001), 413, "TooLargeError", "300001 bytes, the limit is 300000. Send a smaller file."),
         ("predict?model=dog", None, 422, "ConfigError", "There is no model 'dog'. Choose one of cvt."),
         ("predict?top=0", None, 422, "QueryError", "top: Input should be greater than or equal to 1, found '0'"),

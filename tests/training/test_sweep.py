@@ -55,6 +55,18 @@ def test_a_sweep_prints_and_saves_its_table_and_notes_failures(
     assert "Plain" in capsys.readouterr().out
 
 
+def test_the_table_keeps_what_was_seen_taken_and_passed_over_of_both_parts(
+    grid: Path, make_pictures: MakePictures, tmp_path: Path
+) -> None:
+    data = make_pictures()
+    (data / "train" / "a" / "notes.txt").touch()
+    next(run_sweep(load_sweep(grid), lambda _: open_splits(data), out=tmp_path / "out", device=CPU))
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())
+    train = row["counts"]["train"]
+    assert train["passed_over"] == {"no picture (.txt)": 1}
+    assert train["seen"] == train["taken"] + 1
+
+
 def test_finished_rows_are_skipped_and_an_interrupted_one_goes_on(
     grid: Path, make_pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,13 @@ def again(model: nn.Module, tmp_path: Path) -> Any:
 # ---- order and wrappers -----------------------------------------------------------------------------------------------------
 
 
+def test_a_model_of_fewer_stages_than_its_family_comes_back(tmp_path: Path) -> None:
+    model = model_of(dims=(8, 16), depths=(1, 1), heads=(1, 2))
+    hybridvit.save(model, tmp_path / "two.safetensors")
+    x_BCHW = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(hybridvit.load(tmp_path / "two.safetensors").eval()(x_BCHW), model(x_BCHW))
+
+
 def test_the_order_of_before_still_works_and_says_so(tmp_path: Path) -> None:
     model = model_of()
     for path in (tmp_path / "a.safetensors", str(tmp_path / "b.safetensors")):

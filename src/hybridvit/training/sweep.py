@@ -6,8 +6,8 @@ top-1 if there is one.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class Outcome:
     epochs: int | None = None
     published: float | None = None
     note: str = ""
+    counts: Mapping[str, Any] | None = None
+    """Of each part: pictures seen, taken and passed over, by reason."""
 
     def to_dict(self, primary: str) -> dict[str, Any]:
         """primary: what the task calls its figure."""
@@ -94,7 +96,7 @@ class Swept(Described):
     def describe(self) -> list[object]:
         name = self.sweep.task.primary_name
         header = ["row", f"best {name}", f"last {name}", "test loss", "epochs", "published", "note"]
-        rows = [list(asdict(outcome).values()) for outcome in self.outcomes]
+        rows = [list(asdict(outcome).values())[: len(header)] for outcome in self.outcomes]
         return [Table(header, rows, f"{self.sweep.about.title}: {self.out / TABLE}")]
 
     def _repr_html_(self) -> str:
@@ -185,10 +187,9 @@ def run_sweep(
     for number, row in enumerate(sweep.rows, start=1):
         folder = out / f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', row.name.lower()).strip('-')}"
         recipe = load_recipe(sweep.recipe, [*sweep.set, *row.set, *overrides])
+        splits = open_data(recipe.data.val_split)
         try:
-            run = prepare(
-                recipe, open_data(recipe.data.val_split), out=folder, device=device, resume=True, console=console
-            )
+            run = prepare(recipe, splits, out=folder, device=device, resume=True, console=console)
             if run.counters.step < run.total_steps:
                 run.reporter.say(f"\n[{number}/{len(sweep.rows)}] {row.name}")
                 fit(run)
@@ -200,6 +201,7 @@ def run_sweep(
             if run.counters.step < run.total_steps:
                 return
             outcome = _outcome(row, folder, epochs=run.schedule.epochs)
+        outcome = replace(outcome, counts=splits.to_dict())
         outcomes.append(outcome)
         with replacing(out / TABLE) as temporary:
             temporary.write_text(to_json([o.to_dict(primary) for o in outcomes]) + "\n")
