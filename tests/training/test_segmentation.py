@@ -127,6 +127,9 @@ def test_commands_train_judge_and_predict_from_folders(
     assert said["pixels"] == 5 * 64 * 64
     assert main(["eval", str(out / "last.safetensors"), "--data", str(scenes)]) == 0
     assert f"mIoU {last['miou']:.2f} %" in capsys.readouterr().out
+    assert main(["report", str(out / "last.safetensors"), "--data", str(scenes), "--device", "cpu"]) == 0
+    assert f"mIoU {last['miou']:.2f} %" in capsys.readouterr().out
+    assert "Where it came from" in (out / "last.html").read_text(encoding="utf-8")
     with Image.open(out / "worst.png") as sheet:
         assert sheet.width > 4 * 240
     pictures = sorted(map(str, (scenes / "valid").glob("*.png")))

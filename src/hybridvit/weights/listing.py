@@ -8,12 +8,12 @@ from typing import Any
 from hybridvit.errors import ConfigError
 from hybridvit.models.catalog import ARCHITECTURES, Architecture
 from hybridvit.models.heads import assembly
-from hybridvit.output import Table
+from hybridvit.output import Described, Table
 from hybridvit.weights.published import WEIGHTS, Weights
 
 
 @dataclass(frozen=True)
-class Architectures:
+class Architectures(Described):
     """Those whose names were asked for, and their weights."""
 
     architectures: Mapping[str, Architecture]
@@ -49,7 +49,7 @@ class Architectures:
 
 
 @dataclass(frozen=True)
-class Assembled:
+class Assembled(Described):
     """Names of detectors, or of segmenters."""
 
     task: str

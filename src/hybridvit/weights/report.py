@@ -4,9 +4,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from hybridvit.output import Described
+
 
 @dataclass(kw_only=True)
-class Report:
+class Report(Described):
     """Filled while a file is translated; what `hybridvit inspect --json` prints."""
 
     file: str
