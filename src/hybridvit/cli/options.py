@@ -51,6 +51,7 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
     "--max-pictures": (COUNT, "N", 256, "use so many of them, evenly chosen"),
     "--min-side": (FROM_0, "N", 32, "smaller pictures are tiny"),
     "--num-classes": (FROM_0, "N", None, "another number of classes; needs --new-head"),
+    "--overlap": (Number(float, 0, 0.9), "SHARE", 0.2, "how much of its side a tile shares with the next"),
     "--pictures": (FROM_0, "N", 6, "best, worst, doubtful each"),
     "--piece-size": (COUNT, "N", None, "pictures of a piece (default: 1000); a tar file is always one"),
     "--port": (Number(int, 0, 65535), "N", 8000, "0 takes a free one"),
@@ -58,6 +59,7 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
     "--rounds": (Number(int, 2, 10**6), "N", 10, "turns of each model"),
     "--seed": (Number(int, 0, 2**63 - 1), "N", 0, "of all that is drawn"),
     "--stage": (FROM_0, "S", None, "attention, gradcam: from 0 (default: the last)"),
+    "--tile": (Number(int, 32, 10**9), "PIXELS", None, "of a detector: cut large pictures into tiles of this side"),
     "--tolerance": (Number(float, 0, 1e9), "T", None, "largest relative difference (default: 1e-9; in float32 1e-4)"),
     "--top-k": (COUNT, "K", 3, "classes per picture"),
     "--val-split": (

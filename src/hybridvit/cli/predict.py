@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--device")
     how = "fused is faster on CPUs; the rest builds a graph"
     add(parser, "--engine", choices=ENGINES, default="eager", help=how)
-    add(parser, "--tile", metavar="PIXELS", type=int, help="of a detector: cut large pictures into tiles of this side")
-    share = "how much of its side a tile shares with the next (default: 0.2)"
-    add(parser, "--overlap", metavar="SHARE", type=float, default=0.2, help=share)
+    add(parser, "--tile", "--overlap")
     draw = "also write each picture to DIR with what is said of it: boxes, masks, words"
     add(parser, "--draw", metavar="DIR", type=Path, help=draw)
     form = parser.add_mutually_exclusive_group()
