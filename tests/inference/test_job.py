@@ -176,6 +176,10 @@ def test_another_job_in_the_same_folder_is_refused_and_every_difference_named(
         hybridvit.embed(weights, folder, out=out)
     with pytest.raises(DataError, match=r"options\.top_k: 3 there, 1 now"):
         hybridvit.predict(weights, folder, out=out, top_k=1)
+    with pytest.raises(
+        DataError, match=r"listing\.sha256: (?s:.*)listing\.first: .*000\.png\" there, .*001\.png\" now"
+    ):
+        hybridvit.predict(weights, [folder / "a" / "001.png", folder], out=out)
     shutil.copy(folder / "a" / "000.png", folder / "a" / "new.png")
     with pytest.raises(DataError, match=r"listing\.sha256: "):
         hybridvit.predict(weights, folder, out=out)

@@ -80,8 +80,8 @@ def shards(paths: Sequence[str | Path]) -> list[Path]:
     """The paths, with a folder in which nothing but archives and lists is to be read replaced by these."""
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = path.is_dir() and not is_saved_dataset(path) and not find_pictures(path) and _containers(path)
-        found += inside or [path]
+        inside = _containers(path) if path.is_dir() and not is_saved_dataset(path) else []
+        found += inside if inside and not find_pictures(path) else [path]
     return found
 
 

@@ -155,11 +155,7 @@ def write_pieces(
     listing = list_pieces(paths, size=piece_size, root=root, columns=columns)
     mine = listing.share(*share)
     worker = Worker(Options(model=model, out=out, **options))
-    manifest.claim(
-        out,
-        _describe(worker)
-        | {"listing": {"sha256": listing.sha256, "piece_size": piece_size, "pieces": len(listing.pieces)}},
-    )
+    manifest.claim(out, _describe(worker) | {"listing": listing.to_dict() | {"piece_size": piece_size}})
     there = {path.name for path in _pieces_in(out)}
     todo = [piece for piece in mine if piece.file not in there]
     clock = Clock(len(mine), len(mine) - len(todo), on_progress)

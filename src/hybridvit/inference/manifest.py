@@ -71,4 +71,4 @@ def _write(path: Path, manifest: Mapping[str, Any], *, keep: bool = False) -> No
 
 def _short(value: object) -> str:
     text = to_json(value, indent=None)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."

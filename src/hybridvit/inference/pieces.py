@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hybridvit.data.source import Source
 from hybridvit.data.unlabelled import open_shard, open_unlabelled, parts_of, shards
 from hybridvit.errors import ConfigError, DataError
+from hybridvit.output import printable
 
 PIECE_SIZE = 1000
 
@@ -35,6 +37,12 @@ class Listing:
     pieces: list[Piece]
     sha256: str
     """Of the shards' paths and sizes, and the names of all other pictures, in their order."""
+    first: str
+    last: str
+    """Names of pictures or shards, for people who look for the difference."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"sha256": self.sha256, "pieces": len(self.pieces), "first": self.first, "last": self.last}
 
     def share(self, k: int, n: int) -> list[Piece]:
         """Every n-th piece, from the k-th on; k counts from 1. Raises: ConfigError."""
@@ -55,16 +63,20 @@ def list_pieces(
     Raises: DataError for what does not exist, cannot be read, or holds no pictures.
     """
     parts: list[Path | Source] = []
-    known = hashlib.sha256()
+    known, first, last = hashlib.sha256(), "", ""
     for path in shards(paths):
         if path.suffix.lower() == ".tar" and path.is_file():
             parts.append(path)
-            known.update(f"{path}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+            last = printable(str(path))
+            first = first or last
+            known.update(f"{last}\0{path.stat().st_size}\0".encode())
             continue
         source = open_unlabelled([path], root=root, columns=columns)
         for index in range(len(source)):
-            known.update(f"{source.name(index)}\0".encode())
+            last = source.name(index)
+            first = first or last
+            known.update(f"{last}\0".encode())
         parts += [part for each in source.sources for part in parts_of(each, size)]
     if not parts:
         raise DataError("No picture was named.")
-    return Listing([Piece(number, part) for number, part in enumerate(parts)], known.hexdigest())
+    return Listing([Piece(number, part) for number, part in enumerate(parts)], known.hexdigest(), first, last)
