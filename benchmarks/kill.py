@@ -4,9 +4,9 @@
 
 Each kind is a small run of cvt_nano on 48 pictures of noise: once through, and once with `kills` SIGKILLs to all its processes,
 each a random while after a new state was seen, and resumed. Equal are the last state with weights, optimiser, EMA and random
-numbers, and the metrics. `full disk` gives the run a file system of 64 MB that is filled in mid-run and emptied again, `read-only
-disk` one that becomes read-only and writable again; both need root. There the run may stop, in words and without a traceback, or
-is killed, and is resumed when the disk is well again. Prints JSON.
+numbers, and the metrics. `full disk` gives the run a file system of 64 MB that is filled in mid-run and emptied again, in
+`read-only disk` its folder takes no new files for a while (chattr +i); both need root. There the run may stop, in words and
+without a traceback, or is killed, and is resumed when the disk is well again. Prints JSON.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def killed(kind: str, data: Path, out: Path, kills: int, log: Path) -> int:
 
 
 def spoil(kind: str, data: Path, disk: Path, kills: int, log: Path) -> int:
-    """The disk fills up, or becomes read-only, in mid-run, then the run is killed if it still lives; and at last it goes on."""
+    """The disk fills up, or its folder takes no new files; then the run is killed if it still lives; and at last it goes on."""
     out, done = disk / "run", 0
     for attempt in range(kills):
         process = start(kind, data, out, resume=attempt > 0 and out.exists(), log=log)
@@ -161,7 +161,7 @@ def spoil(kind: str, data: Path, disk: Path, kills: int, log: Path) -> int:
                 except OSError:
                     pass
         else:
-            subprocess.run(["mount", "-o", "bind,remount,ro", disk], check=True)
+            subprocess.run(["chattr", "+i", out], check=True)
         try:
             process.wait(random.uniform(0, 3))
         except subprocess.TimeoutExpired:
@@ -170,7 +170,7 @@ def spoil(kind: str, data: Path, disk: Path, kills: int, log: Path) -> int:
         if kind == "full disk":
             (disk / "filler").unlink()
         else:
-            subprocess.run(["mount", "-o", "bind,remount,rw", disk], check=True)
+            subprocess.run(["chattr", "-i", out], check=True)
     assert start(kind, data, out, resume=True, log=log).wait() == 0, log.read_text()[-2000:]
     return done
 
@@ -184,15 +184,14 @@ def run(kind: str, data: Path, root: Path, kills: int) -> dict[str, Any]:
     if "disk" in kind:
         disk = folder / "disk"
         disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", disk], check=True)
-        if kind == "read-only disk":
-            subprocess.run(["mount", "--bind", disk, disk], check=True)
+        if kind == "full disk":
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", disk], check=True)
         try:
             done = spoil(kind, data, disk, kills, log)
             equal = same(result(disk / "run"), result(folder / "whole"))
         finally:
-            for _ in range(1 + (kind == "read-only disk")):
-                subprocess.run(["umount", disk], check=True)
+            if kind == "full disk":
+                subprocess.run(["umount", "--lazy", disk], check=True)
     else:
         done = killed(kind, data, folder / "run", kills, log)
         equal = same(result(folder / "run"), result(folder / "whole"))
