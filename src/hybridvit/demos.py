@@ -27,7 +27,7 @@ def _digits(out: Path, train: list[Any], program: str) -> Plan:
     data = write_digits(out / "digits")
     weights, logits, report = out / "run" / "last.safetensors", out / "logits.npz", out / "report.png"
     return Plan(
-        said=f"1,797 handwritten digits are now pictures in {data}: 898 to learn from, 899 to be judged on.",
+        said=f"1,797 handwritten digits are now pictures in {data}: 898 to learn from, 899 to be evaluated on.",
         steps=[
             ["train", "digits", "--data", data, *train],
             ["eval", weights, "--data", data, "--logits", logits, "--report", report],
@@ -52,7 +52,7 @@ def _scenes(out: Path) -> tuple[Path, str]:
     write_scene_recipe(data, "train", count=TRAIN_SCENES)
     write_scenes(data, "valid", DigitScenes("test", count=TEST_SCENES))
     return data, (
-        f"{TEST_SCENES} scenes of digits to be judged on are now in {data / 'valid'}, with boxes and masks in COCO's format. "
+        f"{TEST_SCENES} scenes of digits to be evaluated on are now in {data / 'valid'}, with boxes and masks in COCO's format. "
         f"{TRAIN_SCENES:,} others, of the other half of the digits, are composed when they are learnt from."
     )
 

@@ -48,7 +48,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(
     assert "--resume" in capsys.readouterr().out
 
 
-def test_the_demo_of_detection_trains_judges_and_draws(
+def test_the_demo_of_detection_trains_evaluates_and_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("hybridvit.demos.TRAIN_SCENES", 16)

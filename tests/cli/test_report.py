@@ -47,7 +47,7 @@ def test_the_page_holds_score_pictures_and_origin_and_loads_nothing(
 
 
 @pytest.mark.parametrize("kind", ["lists", "zip", "shards with .json", "Hugging Face"])
-def test_every_kind_of_data_set_is_judged_and_shown(
+def test_every_kind_of_data_set_is_evaluated_and_shown(
     kind: str, weights: Path, make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if kind == "Hugging Face":
@@ -58,7 +58,7 @@ def test_every_kind_of_data_set_is_judged_and_shown(
     assert weights.with_suffix(".html").read_text(encoding="utf-8").count("<img") >= 2
 
 
-def test_a_broken_picture_is_named_and_the_rest_is_judged(weights: Path, make_pictures: MakePictures) -> None:
+def test_a_broken_picture_is_named_and_the_rest_is_evaluated(weights: Path, make_pictures: MakePictures) -> None:
     data = make_pictures()
     broken = data / "test" / "b" / "002.png"
     broken.write_bytes(b"no picture")

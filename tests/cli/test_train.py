@@ -69,7 +69,7 @@ def test_a_device_that_is_not_there_is_refused(
     assert "device quantum cannot be used" in capsys.readouterr().err
 
 
-def test_one_folder_in_a_zip_is_divided_trained_and_judged_on_the_same_pictures(
+def test_one_folder_in_a_zip_is_divided_trained_and_evaluated_on_the_same_pictures(
     make_pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = str(as_zip(make_pictures() / "train", tmp_path / "pictures"))
@@ -78,6 +78,16 @@ def test_one_folder_in_a_zip_is_divided_trained_and_judged_on_the_same_pictures(
     assert main([*common, "--val-split", "0.25", *SMALL]) == 0
     assert "of 9 pictures" in capsys.readouterr().out
     assert "val_split: 0.25" in (out / "recipe.yaml").read_text()
-    judge = ["eval", str(out / "best.safetensors"), "--data", data, "--val-split", "0.25", "--json", "--workers", "0"]
-    assert main(judge) == 0
+    evaluate = [
+        "eval",
+        str(out / "best.safetensors"),
+        "--data",
+        data,
+        "--val-split",
+        "0.25",
+        "--json",
+        "--workers",
+        "0",
+    ]
+    assert main(evaluate) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 9

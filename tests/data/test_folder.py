@@ -66,7 +66,7 @@ def test_no_pictures_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_pictures_outside_class_folders_are_explained(make_pictures: MakePictures) -> None:
-    with pytest.raises(DataError, match=r"no class folders: found loose pictures such as 000\.png"):
+    with pytest.raises(DataError, match=r"no class folders: found pictures outside class folders such as 000\.png"):
         read_folder(make_pictures() / "train" / "a")
 
 

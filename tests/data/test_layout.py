@@ -148,7 +148,7 @@ def test_a_test_part_that_is_nearly_called_so_is_named(write: Write, tmp_path: P
 def test_a_data_set_of_other_parts_than_are_needed_says_what_to_do(
     write: Write, opened: Callable[[Path], object], tmp_path: Path
 ) -> None:
-    """Training and judging need the same: a part that nobody learns from."""
+    """Training and evaluating need the same: a part that nobody learns from."""
     for number, (parts, advice) in enumerate(
         (
             (("train",), r"has the part train\. .*--val-split 0\.2 holds out a fifth"),

@@ -199,6 +199,12 @@ def test_a_huge_label_is_a_gap_and_builds_nothing(tmp_path: Path) -> None:
     assert pairs(tmp_path, f"a.jpg 0\nc.jpg {'9' * 5000}")[1] == ("c.jpg", "9" * 5000)
 
 
+def test_numbers_below_zero_are_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"label -1 is no class\. Count from 0, and leave out pictures without a label"):
+        pairs(tmp_path, "a.jpg 0\nb.jpg 1\nc.jpg -1")
+    assert pairs(tmp_path, "a.jpg -\nc.jpg 1")[1] == ("c.jpg", "1")
+
+
 def test_two_unicode_forms_of_a_label_are_one_class(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.jpg caf\u00e9\nb.jpg cafe\u0301\nc.jpg tea", encoding="utf-8")
     source = read_list(tmp_path / "list.txt")

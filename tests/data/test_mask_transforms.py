@@ -115,7 +115,7 @@ def test_distortion_changes_colours_within_its_bounds_and_grey_pictures_too() ->
         assert 0.15 < (found == 100).float().mean() < 0.35  # neither brightness nor contrast, in a quarter
 
 
-def test_a_picture_is_judged_whole_within_its_border() -> None:
+def test_a_picture_is_evaluated_whole_within_its_border() -> None:
     picture, mask = painted(30, 60)
     image, placed = EvalTransform(preprocess((32, 40)))(picture)
     assert tuple(image.shape) == (3, 32, 40)
@@ -131,6 +131,6 @@ def test_a_picture_may_be_stretched() -> None:
     assert placed == ((30, 60), (32, 40))
 
 
-def test_cropping_the_judged_picture_is_refused() -> None:
+def test_cropping_the_evaluated_picture_is_refused() -> None:
     with pytest.raises(ConfigError, match="border or squash, found center"):
         EvalTransform(preprocess(crop_mode="center"))

@@ -394,7 +394,7 @@ def test_only_so_many_pairs_are_read_before_training(make: Make) -> None:
     assert seen == [0, 4, 8]
 
 
-def test_the_parts_to_train_on_and_to_be_judged_on(make: Make) -> None:
+def test_the_parts_to_train_on_and_to_be_evaluated_on(make: Make) -> None:
     root = make()
     splits = open_mask_splits(root)
     assert (len(splits.train), len(splits.test)) == (2, 1)

@@ -123,6 +123,12 @@ def test_what_is_no_pair_of_picture_and_label_is_refused() -> None:
         open_splits(Pairs([0, 1]))
 
 
+@pytest.mark.parametrize("label", [None, 1.5, torch.tensor([0, 1]), torch.tensor(1.0), b"cat"], ids=repr)
+def test_a_label_that_is_neither_a_number_nor_a_name_is_refused(label: Any) -> None:
+    with pytest.raises(DataError, match="expected a class's number or name"):
+        open_test(Pairs([0, label, 1]))
+
+
 def test_a_sample_that_cannot_be_given_is_a_broken_picture() -> None:
     class Holed(Pairs):
         def __getitem__(self, index: int) -> Any:

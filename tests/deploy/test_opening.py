@@ -124,7 +124,7 @@ def test_benches_without_rounds_are_refused() -> None:
         hybridvit.bench(["cvt_nano"], rounds=1)
 
 
-def test_an_export_is_judged_and_predicts_as_the_weights_do(
+def test_an_export_is_evaluated_and_predicts_as_the_weights_do(
     make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")

@@ -86,7 +86,7 @@ def test_tokens_are_quantised_ahead_of_their_permutation_with_the_same_answers(
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-def test_int8_is_judged_on_other_pictures_than_it_was_calibrated_on(
+def test_int8_is_evaluated_on_other_pictures_than_it_was_calibrated_on(
     make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")

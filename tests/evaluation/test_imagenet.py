@@ -142,7 +142,7 @@ def thousand(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_tree_of_corruptions_is_judged_by_severity(
+def test_a_tree_of_corruptions_is_evaluated_by_severity(
     write: Write, thousand: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = [synsets()[k] for k in (5, 900)]
@@ -172,13 +172,13 @@ def test_logits_of_a_set_of_some_classes_are_kept_restricted_and_rescored(
     root = write("a", [synsets()[k] for k in (5, 123, 900)])
     words = ["eval", str(thousand), "--data", str(root), "--workers", "0", "--device", "cpu", "--json"]
     assert main([*words, "--logits", str(tmp_path / "a.npz"), "--flip", "--crops", "5"]) == 0
-    judged = json.loads(capsys.readouterr().out)
+    evaluated = json.loads(capsys.readouterr().out)
     assert load_logits(tmp_path / "a.npz").logits.shape == (3, 3)
     assert main(["score", str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert (again["top1"], again["confusion"]) == (judged["top1"], judged["confusion"])
-    assert again["calibration_error"] == pytest.approx(judged["calibration_error"], abs=1e-4)
-    assert judged["views"] == "5 crops, mirror image"
+    assert (again["top1"], again["confusion"]) == (evaluated["top1"], evaluated["confusion"])
+    assert again["calibration_error"] == pytest.approx(evaluated["calibration_error"], abs=1e-4)
+    assert evaluated["views"] == "5 crops, mirror image"
 
 
 def test_real_labels_are_scored_from_the_command_line(

@@ -56,7 +56,7 @@ def test_five_crops_need_room() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_model_is_judged_by_the_mean_probability_of_the_views(
+def test_a_model_is_evaluated_by_the_mean_probability_of_the_views(
     make_pictures: Callable[..., Path], workers: int
 ) -> None:
     class Left(nn.Module):

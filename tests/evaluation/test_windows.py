@@ -136,7 +136,7 @@ def test_arguments_out_of_range_are_refused(how: dict[str, object], message: str
         segment(model(), picture(), **how)
 
 
-def test_a_source_is_judged_picture_by_picture_at_its_own_size(tmp_path) -> None:
+def test_a_source_is_evaluated_picture_by_picture_at_its_own_size(tmp_path) -> None:
     from hybridvit.data.mask_folders import read_masks
 
     net = model()

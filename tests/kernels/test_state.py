@@ -80,6 +80,16 @@ def test_forward_mode_differentiation_gives_the_directional_derivative(name: str
 
 
 @torchs_own_warning
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano"])
+def test_jacobians_forwards_and_backwards_agree_and_models_are_mapped_over(name: str) -> None:
+    model, x = small(name), pictures(1, 16, 24)
+    assert relative_error(torch.func.jacfwd(model)(x), torch.autograd.functional.jacobian(model, x)) < 1e-9
+    several = torch.stack([x, x.flip(-1)])
+    assert relative_error(torch.func.vmap(model)(several), torch.stack([model(each) for each in several])) < 1e-12
+
+
+@torchs_own_warning
 def test_the_calls_of_torch_that_tell_who_is_looking_still_tell() -> None:
     x = torch.zeros(1)
     seen: dict[str, bool] = {}

@@ -66,7 +66,7 @@ def test_attention_is_recorded_and_written_out_in_the_thread_that_asked_only() -
     assert mine == []
 
 
-def test_what_is_kept_is_forgotten_when_its_source_changes_and_bounded() -> None:
+def test_what_is_kept_is_dropped_when_its_source_changes_and_bounded() -> None:
     source, kept = torch.ones(3), Kept(2)
     made: list[str] = []
 

@@ -1,4 +1,4 @@
-"""serve/batching.py: what waits together is computed together, and nobody is forgotten."""
+"""serve/batching.py: what waits together is computed together, and nobody is left out."""
 
 import asyncio
 import threading

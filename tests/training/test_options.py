@@ -125,6 +125,16 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
         Teacher(section, preprocess=load_recipe("digits").preprocess, num_classes=2, device=CPU)
 
 
+@pytest.mark.parametrize(("teachers", "students"), [(1, 3), (3, 1)])
+def test_a_teacher_of_other_channels_is_refused(tmp_path: Path, teachers: int, students: int) -> None:
+    recipe = load_recipe("digits", [f"preprocess.{name}={[0.5] * teachers}" for name in ("mean", "std")])
+    file = tmp_path / "teacher.safetensors"
+    checkpoint.save(build_model(recipe, num_classes=3), file, preprocess=recipe.preprocess)
+    preprocess = load_recipe("digits", [f"preprocess.{name}={[0.5] * students}" for name in ("mean", "std")]).preprocess
+    with pytest.raises(ConfigError, match=f"sees pictures of {teachers} channels, this run {students}"):
+        Teacher(DistillSection(teacher=str(file)), preprocess=preprocess, num_classes=3, device=CPU)
+
+
 def test_precise_batchnorm_takes_the_mean_over_batches(prepare_run: PrepareRun) -> None:
     """Three batches are the whole training set, so the first layer's mean has one value."""
     plain = ["ema.decay=0", "augment.color_jitter=0", "schedule.epochs=2", "device_batch=12"]

@@ -111,7 +111,7 @@ def test_the_learning_rate_falls_as_a_power_of_the_steps_left() -> None:
         assert schedule.set(step) == pytest.approx(2e-4 * (1 - step / total) ** 0.9, rel=1e-9)
 
 
-def test_commands_train_judge_and_predict_from_folders(
+def test_commands_train_evaluate_and_predict_from_folders(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -140,7 +140,7 @@ def test_commands_train_judge_and_predict_from_folders(
     assert len(list(drawn.glob("*.png"))) == 5
 
 
-def test_a_model_is_not_judged_on_other_classes(scenes: Path, tmp_path: Path) -> None:
+def test_a_model_is_not_evaluated_on_other_classes(scenes: Path, tmp_path: Path) -> None:
     names = ["background", *"0123456788"]
     model = hybridvit.create_model("semantic_fpn_cmt_nano", num_classes=11)
     hybridvit.save(model, tmp_path / "model.safetensors", label_names=[*names[:-1], "ten"])

@@ -305,3 +305,25 @@ def test_huge_numbers_beside_the_weights_are_described_not_printed(tmp_path: Pat
     torch.save(OrderedDict(epoch=10**5000, nested={"a": 10**5000}), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="holds no weights"):
         load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "change", [{"crop_pct": 1e-300}, {"crop_pct": 0.001}, {"input_size": [3, 8192, 8192]}], ids=str
+)
+def test_a_file_does_not_ask_for_pictures_beyond_measure(tmp_path: Path, change: dict[str, Any]) -> None:
+    told = {"input_size": [3, 32, 32], "crop_pct": 0.875} | change
+    with pytest.raises(
+        CheckpointError, match=r"crafted\.safetensors.*(\n.*)?image_size / crop_pct must be at most 8192"
+    ):
+        load(crafted(tmp_path, pretrained_cfg=told))
+
+
+@pytest.mark.parametrize("task", ["detection", "os", "../../evil", 3, None])
+def test_a_file_names_a_task_that_its_model_is_made_for(tmp_path: Path, task: Any) -> None:
+    with pytest.raises(CheckpointError, match="a cvt_nano is made for classification or multilabel, not for the task"):
+        load(crafted(tmp_path, task=task))
+
+
+def test_a_model_of_fewer_stages_than_its_kernels_are_told_for_opens(tmp_path: Path) -> None:
+    checkpoint.save(catalog.create("cvt_nano", dims=(8,), depths=(1,), heads=(1,)), tmp_path / "one.safetensors")
+    assert len(load(tmp_path / "one.safetensors").stages) == 1  # type: ignore[arg-type]

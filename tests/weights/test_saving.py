@@ -120,6 +120,15 @@ def test_a_new_classifier_begins_without_names(saved: Path, tmp_path: Path) -> N
     assert again(model, tmp_path).label_names is None
 
 
+def test_a_segmenters_new_classifier_begins_without_names(tmp_path: Path) -> None:
+    hybridvit.save(
+        hybridvit.create_model("semantic_fpn_cmt_nano", num_classes=2), tmp_path / "x", label_names=["a", "b"]
+    )
+    model: Any = hybridvit.load(tmp_path / "x")
+    model.reset_classifier(2)
+    assert again(model, tmp_path).label_names is None
+
+
 @pytest.mark.parametrize("name", ["cmt_nano", "cvt_nano"])
 def test_another_picture_size_is_the_one_that_is_written(tmp_path: Path, name: str) -> None:
     hybridvit.save(model_of(name), tmp_path / "x.safetensors")
@@ -161,28 +170,28 @@ def test_files_of_classifiers_say_what_they_always_said(saved: Path) -> None:
 
 
 @pytest.fixture(params=["nan", "inf"])
-def spoilt(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def non_finite(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     model = model_of()
     with torch.no_grad():
         model.stages[1].blocks[0].mlp.fc1.bias[3] = float(request.param)
-    hybridvit.save(model, tmp_path / "spoilt.safetensors", label_names=["a", "b", "c"])
-    return tmp_path / "spoilt.safetensors"
+    hybridvit.save(model, tmp_path / "non_finite.safetensors", label_names=["a", "b", "c"])
+    return tmp_path / "non_finite.safetensors"
 
 
-def test_a_file_of_weights_that_are_not_finite_is_refused_with_the_tensors_name(spoilt: Path) -> None:
+def test_a_file_of_weights_that_are_not_finite_is_refused_with_the_tensors_name(non_finite: Path) -> None:
     for door in (hybridvit.load, read_checkpoint):
         with pytest.raises(CheckpointError, match=r"stages\.1\.blocks\.0\.mlp\.fc1\.bias holds .* NaN or infinite"):
-            door(spoilt)
+            door(non_finite)
 
 
-def test_such_a_file_opens_for_those_who_ask(spoilt: Path) -> None:
-    model: Any = hybridvit.load(spoilt, allow_non_finite=True)
+def test_such_a_file_opens_for_those_who_ask(non_finite: Path) -> None:
+    model: Any = hybridvit.load(non_finite, allow_non_finite=True)
     assert not model.stages[1].blocks[0].mlp.fc1.bias.isfinite().all()
 
 
 @pytest.mark.parametrize("command", ["predict", "eval", "export", "explain"])
 def test_every_command_refuses_it(
-    spoilt: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+    non_finite: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from PIL import Image
 
@@ -196,7 +205,7 @@ def test_every_command_refuses_it(
         "export": ["--to", "onnx", "--out", str(tmp_path / "x.onnx")],
         "explain": [str(tmp_path / "test" / "a" / "x.png"), "--out", str(tmp_path / "out")],
     }
-    assert main([command, str(spoilt), *arguments[command]]) == 2
+    assert main([command, str(non_finite), *arguments[command]]) == 2
     assert "NaN or infinite" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
 

@@ -1,6 +1,7 @@
 """hybridvit convert: published weights become ours, and ours theirs."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from hybridvit.cli.options import add, refuse
@@ -79,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
             progress=advance,
         )
     show(*report.describe())
-    print(f"Wrote {out}. Judge it: hybridvit eval {out} --data DIR")
+    print(f"Wrote {out}. Evaluate it: hybridvit eval {shlex.quote(str(out))} --data DIR")
     return 0

@@ -1,4 +1,4 @@
-"""hybridvit demo: from nothing to a trained, judged and kept model, by the commands anyone would type."""
+"""hybridvit demo: from nothing to a trained, evaluated and kept model, by the commands anyone would type."""
 
 import argparse
 import shlex

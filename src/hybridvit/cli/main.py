@@ -18,13 +18,13 @@ from hybridvit.errors import HybridVitError
 
 GROUPS = {
     "Begin here": {
-        "demo": "train and judge a small model on handwritten digits, in minutes",
+        "demo": "train and evaluate a small model on handwritten digits, in minutes",
         "train": "train a model on a folder of pictures",
         "predict": "name what is in pictures",
     },
     "How good is it?": {
         "eval": "measure a checkpoint's accuracy, or recompute it from saved logits",
-        "report": "judge a model on one page, with pictures; set training runs side by side",
+        "report": "evaluate a model on one page, with pictures; set training runs side by side",
         "explain": "draw what a model looks at",
     },
     "What to train on, and how": {

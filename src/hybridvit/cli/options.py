@@ -66,7 +66,7 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
         SHARE,
         "SHARE",
         0.0,
-        "a data set without a test part is judged on this share, held out in training",
+        "a data set without a test part is evaluated on this share, held out in training",
     ),
     "--workers": (Number(int, 0, 1024), "N", 2, "processes that decode"),
 }

@@ -1,6 +1,7 @@
 """hybridvit recipes: what can be trained, on whose word, at what cost; and the original repositories' recipes as ours."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         for title, keys in import_to(args.file, out, args.overrides, gpus=args.gpus or 8).items():
             if keys:
                 print(f"{title}:", *keys, sep="\n  ")
-        print(f"Wrote {out}. Train it with `hybridvit train {out} --data DIR`; see it with --print.")
+        print(f"Wrote {out}. Train it with `hybridvit train {shlex.quote(str(out))} --data DIR`; see it with --print.")
         return 0
     refuse(args, "--gpus", "--out", because="they go with `recipes import`")
     recipes = {name: load_recipe(name) for name in list_recipes()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from hybridvit.cli.options import METHODS, add, refuse
 from hybridvit.output import to_json
 
-HELP = """Judge CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg) and write one HTML file that needs no
+HELP = """Evaluate CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg) and write one HTML file that needs no
 network: score, calibration, confusion, classes, telling pictures with maps, size and speed, origin. Without --data:
 set the folders of training runs side by side, figures, recipes and curves, as a table and, with --out, as one HTML
 page."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hybridvit.cli.options import add
 
-HELP = """Train a model by a recipe on DIR/train/CLASS/*.jpg, judged on DIR/test/CLASS/*.jpg. List files, zip files,
+HELP = """Train a model by a recipe on DIR/train/CLASS/*.jpg, evaluated on DIR/test/CLASS/*.jpg. List files, zip files,
 tar shards and saved Hugging Face data sets are read, too."""
 
 

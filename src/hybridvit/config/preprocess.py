@@ -11,6 +11,8 @@ from hybridvit.typed import from_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_SIDE = 8192
+"""Of a picture that a model is shown, before its crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,10 @@ class Preprocess(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.mean) == len(self.std), f"mean has {len(self.mean)} values, std {len(self.std)}")
+        require(
+            max(self.image_size) / self.crop_pct <= MAX_SIDE,
+            f"image_size / crop_pct must be at most {MAX_SIDE}, found {self.image_size} / {self.crop_pct}",
+        )
 
     @property
     def in_chans(self) -> int:

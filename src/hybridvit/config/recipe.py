@@ -62,7 +62,7 @@ class DataSection(Section):
     max_pixels: Count = 80_000_000
     """Larger pictures are refused from their header, before decoding."""
     val_split: ShareBelowOne = 0.0
-    """Share of every class that is held out for judging, for data sets without a test part; 0: the set has its own."""
+    """Share of every class that is held out for evaluating, for data sets without a test part; 0: the set has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class EmaSection(Section):
     decay: ShareBelowOne = 0.0
     """0 is off."""
     warmup: bool = False
-    """Let the decay grow with the number of steps, so that short runs forget their start."""
+    """Let the decay grow with the number of steps, so that short runs lose their start."""
 
 
 @dataclass(frozen=True, kw_only=True)

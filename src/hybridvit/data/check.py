@@ -256,7 +256,7 @@ def _conclude(report: DataReport) -> None:
         problems.append(f"{len(report.broken)} pictures cannot be read.")
     leaks = [group for group in report.duplicates if group.across_parts]
     if leaks:
-        problems.append(f"{len(leaks)} pictures are in more than one part: they are learnt and judged on.")
+        problems.append(f"{len(leaks)} pictures are in more than one part: they are learnt and evaluated on.")
     contradictions = [group for group in report.duplicates if group.kind == "exact" and group.across_labels]
     if contradictions:
         problems.append(f"{len(contradictions)} pictures, byte for byte the same, have more than one label.")

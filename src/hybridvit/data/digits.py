@@ -1,7 +1,7 @@
 """Real pictures that need no download: scikit-learn's 1,797 handwritten digits, written as a folder of PNGs.
 
 They are the test part of the UCI set "Optical Recognition of Handwritten Digits": forms that 13 people filled in, scanned
-to 8 x 8 values from 0 to 16. scikit-learn's own example learns from the first half and is judged on the second, in the
+to 8 x 8 values from 0 to 16. scikit-learn's own example learns from the first half and is evaluated on the second, in the
 order of the forms, so largely on other hands. We keep that split; its support vector machine reaches 96.9 %.
 """
 

@@ -1,5 +1,6 @@
 """Labels as files write them, numbers or names, become numbers and class names."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -82,6 +83,10 @@ def number_labels(
     numeric = all(label.isdecimal() and label.isascii() and len(label) <= LONGEST_NUMBER for label in distinct)
     if class_names is None:
         class_names = distinct
+        if all(re.fullmatch(r"-?[0-9]+", label) for label in distinct) and distinct[0].startswith("-"):
+            raise DataError(
+                f"{source}: label {distinct[0]} is no class. Count from 0, and leave out pictures without a label."
+            )
         if numeric:
             numbers = sorted(set(map(int, distinct)))
             gap = next((k for k, number in enumerate(numbers) if k != number), None)

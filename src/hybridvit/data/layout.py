@@ -153,7 +153,7 @@ def arrange(
     """
     passed: Counter[str] = Counter()
     taken: list[Entry] = []
-    loose: list[Entry] = []
+    unsorted: list[Entry] = []
     folders: dict[str, int] = {}
     """Pictures by class folder."""
     for entry in entries:
@@ -169,29 +169,33 @@ def arrange(
             taken.append(entry)
             folders[top] = folders.get(top, 0) + 1
         else:
-            loose.append(entry)
+            unsorted.append(entry)
     labels = [entry.label for entry in taken if entry.label is not None]
     notes: tuple[str, ...] = ()
     if labels:
-        unlabelled = [*loose, *(entry for entry in taken if entry.label is None)]
+        unlabelled = [*unsorted, *(entry for entry in taken if entry.label is None)]
         if unlabelled:
             raise DataError(f"{where}: {printable(unlabelled[0].path)} has no label, others have. Label all, or none.")
         names, numbers, notes = number_labels(labels, class_names, source=str(where))
     else:
-        _check_folders(folders, loose, passed, where=where)
+        _check_folders(folders, unsorted, passed, where=where)
         spelling = one_spelling(map(printable, folders), class_names or ())
         names = tuple(sorted(set(spelling.values())))
         notes = spelling.notes
         place = {name: number for number, name in enumerate(names)}
         numbers = [place[spelling[printable(entry.path.partition("/")[0])]] for entry in taken]
-        passed.update({BESIDE_CLASSES: len(loose)} if loose else {})
+        passed.update({BESIDE_CLASSES: len(unsorted)} if unsorted else {})
     counts = Counts.total([Counts(len(taken), dict(passed), notes), beside or Counts()])
     return Arranged(names, [entry.place for entry in taken], numbers, counts)
 
 
-def _check_folders(folders: dict[str, int], loose: Sequence[Entry], passed: Counter[str], *, where: object) -> None:
+def _check_folders(folders: dict[str, int], unsorted: Sequence[Entry], passed: Counter[str], *, where: object) -> None:
     if not folders:
-        found = f"found loose pictures such as {printable(loose[0].path)}" if loose else "no pictures are in it"
+        found = (
+            f"found pictures outside class folders such as {printable(unsorted[0].path)}"
+            if unsorted
+            else "no pictures are in it"
+        )
         files = ", or KEY.cls beside KEY.jpg" if str(where).endswith(".tar") else ""
         raise DataError(f"{where} has no class folders: {found}. Expected {where}/CLASS/PICTURE.jpg{files}.")
     foreign = ", ".join(f"{number} {reason}" for reason, number in passed.items() if reason.startswith(FOREIGN))

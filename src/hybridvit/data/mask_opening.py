@@ -1,4 +1,4 @@
-"""What --data names, opened for segmentation: the parts to learn from and to be judged on, after a look at their masks."""
+"""What --data names, opened for segmentation: the parts to learn from and to be evaluated on, after a look at their masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def open_mask_parts(path: str | Path) -> dict[str, Pairs]:
 def open_mask_splits(
     path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> Splits:
-    """The parts to train on and to be judged on, after a look at their masks; with val_split, a whole is divided.
+    """The parts to train on and to be evaluated on, after a look at their masks; with val_split, a whole is divided.
 
     Raises: DataError as read_masks, where a part is missing, and where masks would teach something wrong.
     """
@@ -51,14 +51,14 @@ def open_mask_splits(
 def open_mask_test(
     path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> tuple[str, Source]:
-    """The part to be judged on, with its name. Raises: DataError as open_mask_splits."""
+    """The part to be evaluated on, with its name. Raises: DataError as open_mask_splits."""
     _refuse_options(root, columns)
     if val_split:
         return f"{path} (the {val_split:g} held out)", open_mask_splits(path, val_split=val_split).test
     parts = open_mask_parts(path)
     name = next((name for name in (*TESTS, "") if name in parts), None)
     if name is None:
-        raise DataError(f"{path} has {_parts(parts)}, and none to be judged on: val, test.")
+        raise DataError(f"{path} has {_parts(parts)}, and none to be evaluated on: val, test.")
     refuse_wrong_masks({name: parts[name]})
     return f"{path}/{name}" if name else str(path), parts[name]
 

@@ -130,7 +130,7 @@ class Placed(NamedTuple):
 class EvalTransform:
     """The whole picture at preprocess.image_size: fitted in and padded at the right and bottom (border), or stretched (squash).
 
-    So every picture of a batch has one size, and is judged the same in any batch.
+    So every picture of a batch has one size, and is evaluated the same in any batch.
 
     Raises: ConfigError for a crop_mode that would leave pixels out.
     """
@@ -138,7 +138,7 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         if preprocess.crop_mode == "center":
             raise ConfigError(
-                "Segmentation judges every pixel: preprocess.crop_mode must be border or squash, found center."
+                "Segmentation evaluates every pixel: preprocess.crop_mode must be border or squash, found center."
             )
         self.preprocess = preprocess
 

@@ -1,7 +1,7 @@
 """Masks: pictures whose values are numbers of classes, read exactly, and refused where they say something else.
 
 A mask is a palette PNG, or a grey picture of 8 or 16 bits (PNG, TIFF, BMP, PGM), as large as its picture. The value 255 (with
-more than 255 classes: 65535) is no class: nothing is learnt from such pixels, and nothing is judged on them.
+more than 255 classes: 65535) is no class: nothing is learnt from such pixels, and nothing is evaluated on them.
 """
 
 import io

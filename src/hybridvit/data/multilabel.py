@@ -60,7 +60,7 @@ def read_multilabel_list(
 def open_multilabel_splits(
     data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> Splits:
-    """The parts to train on and to be judged on; with val_split, a single list is divided. Raises: DataError."""
+    """The parts to train on and to be evaluated on; with val_split, a single list is divided. Raises: DataError."""
     lists = _find(data)
     options: dict[str, Any] = {"root": root, "columns": columns}
     tests = [name for name in TESTS if name in lists]
@@ -80,7 +80,7 @@ def open_multilabel_splits(
 def open_multilabel_test(
     data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> tuple[str, Source]:
-    """The part to be judged on, with its name. Raises: DataError."""
+    """The part to be evaluated on, with its name. Raises: DataError."""
     options: dict[str, Any] = {"root": root, "columns": columns}
     if val_split:
         return f"{data} (the {val_split:g} held out)", open_multilabel_splits(data, val_split=val_split, **options).test

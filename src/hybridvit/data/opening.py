@@ -77,7 +77,7 @@ def open_splits(data: Data, *, root: Path | None = None, columns: Sequence[str] 
 def open_test(
     data: Data, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> tuple[str, Source]:
-    """The part to be judged on, with its name: test or val, the share that was held out, or the whole.
+    """The part to be evaluated on, with its name: test or val, the share that was held out, or the whole.
 
     Raises: DataError as open_splits.
     """
@@ -264,10 +264,10 @@ def _unusable(data: Data, where: str, openers: Openers) -> DataError:
         advice = f" Name the one that you mean with --data, or move {', '.join(tests[1:])} elsewhere."
     elif not tests:
         advice = (
-            " To train, --val-split 0.2 holds out a fifth of it, and judges on that fifth with `hybridvit eval` too."
+            " To train, --val-split 0.2 holds out a fifth of it, and evaluates on that fifth with `hybridvit eval` too."
         )
     else:
-        advice = f" There is nothing to learn from; `hybridvit eval` judges on {tests[0]}."
+        advice = f" There is nothing to learn from; `hybridvit eval` evaluates on {tests[0]}."
     found = "the part" if len(openers) == 1 else "the parts"
     return DataError(
         f"{where} has {found} {', '.join(openers)}. Expected {TRAIN}, and exactly one of {', '.join(TESTS)}.{advice}"

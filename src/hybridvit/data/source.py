@@ -70,7 +70,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """Pictures to learn from and pictures to be judged on, with the same classes."""
+    """Pictures to learn from and pictures to be evaluated on, with the same classes."""
 
     train: Source
     test: Source

@@ -1,4 +1,4 @@
-"""Part of a source: a share held out for judging."""
+"""Part of a source: a share held out for evaluating."""
 
 import hashlib
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ def hold_out(source: Source, share: float) -> Splits:
             count = min(max(round(share * len(indices)), 1), len(indices) - 1)
             held |= set(sorted(indices, key=lambda i: (_hash(PurePath(source.name(i)).name), i))[:count])
     if not held:
-        raise DataError(f"Every class has a single picture ({source.name(0)} ...): none can be held out for judging.")
+        raise DataError(
+            f"Every class has a single picture ({source.name(0)} ...): none can be held out for evaluating."
+        )
     train = Subset(source, [i for i in range(len(source)) if i not in held])
     train.counts = replace(source.counts, taken=len(train))  # what was passed over is told once
     return Splits(train=train, test=Subset(source, sorted(held)))

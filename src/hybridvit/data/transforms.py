@@ -88,7 +88,7 @@ class _FastCrop:
     """timm's random resized crop with the same draws; where it makes pictures smaller, torch resizes instead of Pillow.
 
     Both filter with antialiasing; torch takes a third of the time. Its rounding differs: by 1 of 255, in fewer than 2 % of
-    the values. Pictures to be judged are resized by Pillow alone, as the weights expect.
+    the values. Pictures to be evaluated are resized by Pillow alone, as the weights expect.
     """
 
     def __init__(self, theirs: RandomResizedCropAndInterpolation) -> None:

@@ -90,7 +90,9 @@ def export_file(
             [images[1::2] for images in batches if len(images) > 1],
         )
         if not batches:
-            raise ConfigError("int8 is calibrated on half of the pictures and judged on the others: give at least 2.")
+            raise ConfigError(
+                "int8 is calibrated on half of the pictures and evaluated on the others: give at least 2."
+            )
         labels = None if labels is None else torch.cat([few[1::2] for few in labels.split(sizes)])
         _, quantised = quantise(model, out, calibration, held_out=batches, to=to, labels=labels)
     else:

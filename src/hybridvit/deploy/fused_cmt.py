@@ -184,7 +184,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Shape: (B, C, H, W) -> (B, C', H // 2, W // 2). `before`: a BatchNorm that is still owed to the input."""
+    """Shape: (B, C, H, W) -> (B, C', H // 2, W // 2). `before`: a BatchNorm that the input still lacks."""
 
     def __init__(self, stage: cmt.Stage, gelu: Activation, before: nn.BatchNorm2d | None) -> None:
         super().__init__()
@@ -250,10 +250,10 @@ class FusedCMT(Fused):
         super().__init__()
         gelu = _GELU[model.config.gelu]
         stages = cast(list[cmt.Stage], list(model.stages))
-        owed = [cast(cmt.ConvActNorm, model.stem[-1]).norm, *[None] * (len(stages) - 1)]
+        lacking = [cast(cmt.ConvActNorm, model.stem[-1]).norm, *[None] * (len(stages) - 1)]
         self.config = model.config
         self.stem = Stem(model.stem, gelu)
-        self.stages = nn.ModuleList(Stage(stage, gelu, norm) for stage, norm in zip(stages, owed, strict=True))
+        self.stages = nn.ModuleList(Stage(stage, gelu, norm) for stage, norm in zip(stages, lacking, strict=True))
         self.head = Head(cast(cmt.Head, model.head), gelu) if model.global_pool else nn.Identity()
 
     def front(self, x_BCHW: Tensor, cut: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Peak memory, measured where nothing else is: in a process of its own, `python -m hybridvit.deploy.memory '{...}'`.
 
-Linux counts a process's largest resident memory, and forgets it when asked to. So building an engine, which for most takes more
+Linux counts a process's largest resident memory, and resets it when asked to. So building an engine, which for most takes more
 memory than running it, stays out of the figure.
 """
 

@@ -68,8 +68,8 @@ def quantise(
     with tempfile.TemporaryDirectory() as folder:
         maker = _Maker(floating, batches, Path(folder))
         best = maker.make(everything)
-        all_int8 = _judge(best, expected_held_out, held_out, labels)
-        reached = _judge(best, expected, batches, None).agreement
+        all_int8 = _evaluate(best, expected_held_out, held_out, labels)
+        reached = _evaluate(best, expected, batches, None).agreement
         damage: dict[str, float] = {}
         in_float: list[str] = []
         if reached < agreement:
@@ -78,9 +78,9 @@ def quantise(
             for part in sorted(damage, key=lambda part: -damage[part])[:most_in_float]:
                 in_float += parts[part]
                 best = maker.make([name for name in everything if name not in in_float])
-                if _judge(best, expected, batches, None).agreement >= agreement:
+                if _evaluate(best, expected, batches, None).agreement >= agreement:
                     break
-        kept = _judge(best, expected_held_out, held_out, labels) if in_float else all_int8
+        kept = _evaluate(best, expected_held_out, held_out, labels) if in_float else all_int8
         if to == "openvino":
             source = Path(folder) / "best.onnx"
             source.write_bytes(_quantise_tokens(best))
@@ -181,7 +181,7 @@ def _logits(model: bytes, batches: Sequence[Tensor]) -> Tensor:
     return torch.cat([engine(images) for images in batches])
 
 
-def _judge(model: bytes, expected: Tensor, batches: Sequence[Tensor], labels: Tensor | None) -> Report:
+def _evaluate(model: bytes, expected: Tensor, batches: Sequence[Tensor], labels: Tensor | None) -> Report:
     return compare(expected, _logits(model, batches), precision="int8", labels=labels)
 
 

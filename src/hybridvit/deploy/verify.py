@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-1, "int8": None}
-"""Largest difference of two logits that passes, relative to the largest logit; int8 is judged by its answers."""
+"""Largest difference of two logits that passes, relative to the largest logit; int8 is evaluated by its answers."""
 AGREEMENT = 0.99
 """Share of equal answers that int8 must reach."""
 

@@ -197,5 +197,11 @@ def most_probable(probabilities: np.ndarray, k: int) -> list[int]:
     return np.argsort(-probabilities, kind="stable")[:k].tolist()
 
 
+def ranked(probabilities: np.ndarray, class_names: Sequence[str], k: int) -> list[dict[str, Any]]:
+    """The k most probable classes, as rows of predictions hold them."""
+    best = most_probable(probabilities, k)
+    return [{"class": class_names[index], "probability": float(probabilities[index])} for index in best]
+
+
 def _percent(part: int, whole: int) -> float | None:
     return 100 * float(part) / float(whole) if whole else None

@@ -77,7 +77,7 @@ def evaluate_pictures(
     on_picture: Callable[[int], None] = lambda _: None,
     **how: Any,
 ) -> SegmentationResult:
-    """Judge `segment` on every picture of a source, one at a time, at its own size. how: arguments of `segment`.
+    """Evaluate `segment` on every picture of a source, one at a time, at its own size. how: arguments of `segment`.
 
     Raises: DataError for a picture or mask that cannot be read.
     """

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Kept:
-    """The last few results of a computation on a tensor, by what else they depend on; forgotten when the tensor has changed.
+    """The last few results of a computation on a tensor, by what else they depend on; dropped when the tensor has changed.
 
     Safe for threads. A copy, also by pickle, starts empty: what is kept may be opaque.
     """

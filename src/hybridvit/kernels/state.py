@@ -26,6 +26,13 @@ def is_eager(x: Tensor) -> bool:
     )
 
 
+def in_channels_last(x_BCHW: Tensor) -> Tensor:
+    """In the order of memory in which convolutions are fastest; as it is under torch.func's transforms, whose vmap lacks it."""
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return x_BCHW
+    return x_BCHW.contiguous(memory_format=torch.channels_last)
+
+
 def is_differentiated_forwards() -> bool:
     """Whether directional derivatives are computed beside the values: few kernels can."""
     return forward_ad._current_level >= 0

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import timm
 from torch import nn
 
+from hybridvit.config.preprocess import MAX_SIDE
 from hybridvit.errors import ConfigError
 from hybridvit.models import catalog
 from hybridvit.models.cmt import stage_grids
@@ -21,7 +22,7 @@ from hybridvit.models.heads.pyramid import BatchNormMode
 from hybridvit.models.heads.style import STYLES
 from hybridvit.models.position import key_grid
 
-MAX_CLASSES, MAX_PIXELS = 1_000_000, 8192
+MAX_CLASSES = 1_000_000
 MAX_PAIRS = 1 << 27
 """Of queries and keys in one stage: CMT's position bias has a number for each."""
 
@@ -58,7 +59,7 @@ def either(*rules: Rule) -> Rule:
 
 
 CLASSES = whole(0, MAX_CLASSES)
-PIXELS = either(whole(1, MAX_PIXELS), several(whole(1, MAX_PIXELS), most=2), one_of(None))
+PIXELS = either(whole(1, MAX_SIDE), several(whole(1, MAX_SIDE), most=2), one_of(None))
 SHARE = number(0, 1)
 SIZES: dict[str, Rule] = {
     **{"in_chans": whole(1, 1024), "img_size": PIXELS, "global_pool": one_of("token", "avg", "max", "")},
@@ -94,6 +95,12 @@ def is_known(architecture: Any) -> bool:
         plain = backbone.removeprefix(TIMM)
         return plain.replace("_", "").isalnum() and timm.is_model(plain)
     return backbone in catalog.ARCHITECTURES
+
+
+def tasks_of(architecture: str) -> tuple[str, ...]:
+    """What a known architecture is made for."""
+    parts = assembly.split(architecture)
+    return (assembly.HEADS[parts[0]].task,) if parts else ("classification", "multilabel")
 
 
 def rules_of(architecture: str) -> dict[str, Rule]:

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from hybridvit.errors import ConfigError
 from hybridvit.kernels.features import feature_take_indices
-from hybridvit.kernels.state import overwrites
+from hybridvit.kernels.state import in_channels_last, overwrites
 
 
 class Backbone(nn.Module):
@@ -71,7 +70,7 @@ class Backbone(nn.Module):
     @overwrites
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
         """The last stage's features, as `forward_head` takes them."""
-        *_, (features, _) = self.forward_stages(x_BCHW.contiguous(memory_format=torch.channels_last))
+        *_, (features, _) = self.forward_stages(in_channels_last(x_BCHW))
         return features
 
     @overwrites
@@ -92,8 +91,7 @@ class Backbone(nn.Module):
         if output_fmt != "NCHW":
             raise ConfigError(f"output_fmt={output_fmt!r}: the intermediates are maps; only 'NCHW' is offered.")
         take, last = feature_take_indices(len(self.stages), indices)
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-        outputs = list(self.forward_stages(x_BCHW, last + 1 if stop_early else None))
+        outputs = list(self.forward_stages(in_channels_last(x_BCHW), last + 1 if stop_early else None))
         maps = [map_BCHW for stage, (_, map_BCHW) in enumerate(outputs) if stage in take]
         if norm and len(self.feature_info) - 1 in take:
             maps[-1] = self.norm_map(maps[-1])

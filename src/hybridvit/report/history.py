@@ -12,6 +12,7 @@ import yaml
 
 from hybridvit.errors import DataError
 from hybridvit.tasks import find_task
+from hybridvit.typed import flat
 
 REPORT = "report.html"
 NO_CURVES = frozenset({"step", "epoch", "images", "skipped", "broken_train", "broken_test"})
@@ -86,9 +87,9 @@ def read_run(folder: str | Path) -> History:
 
 def differences(runs: Sequence[History]) -> list[tuple[str, list[Any]]]:
     """The recipe's keys that are not the same in all runs, with their values."""
-    flat = [_flat(run.recipe) for run in runs]
-    keys = sorted({key for values in flat for key in values if not key.startswith("about.")})
-    rows = [(key, [values.get(key) for values in flat]) for key in keys]
+    recipes = [flat(run.recipe) for run in runs]
+    keys = sorted({key for values in recipes for key in values if not key.startswith("about.")})
+    rows = [(key, [values.get(key) for values in recipes]) for key in keys]
     return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
 
 
@@ -104,10 +105,3 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
 def _is_figure(value: object) -> bool:
     """Older runs noted NaN where later ones note null."""
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return result

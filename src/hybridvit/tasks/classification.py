@@ -16,7 +16,7 @@ from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transfor
 from hybridvit.evaluation.answers import answers
 from hybridvit.evaluation.logits import Recorder, Result
 from hybridvit.evaluation.metric import Metric
-from hybridvit.evaluation.metrics import Accuracy, softmax
+from hybridvit.evaluation.metrics import Accuracy, ranked, softmax
 from hybridvit.evaluation.views import mean_logits
 from hybridvit.models import catalog
 from hybridvit.runtime import autocast, weights_dtype
@@ -67,8 +67,7 @@ class Classification:
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
         probabilities = softmax(prediction[None])[0]
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        return {"predictions": [{"class": class_names[k], "probability": float(probabilities[k])} for k in best]}
+        return {"predictions": ranked(probabilities, class_names, top_k)}
 
     def draw(self, picture: Image, said: Any, class_names: Sequence[str]) -> Image:
         if np.ndim(said) == 0:

@@ -16,6 +16,7 @@ from hybridvit.data.multilabel import open_multilabel_splits, open_multilabel_te
 from hybridvit.data.source import Source
 from hybridvit.data.transforms import KeepingTarget, WithoutFrame, eval_transform, train_transform
 from hybridvit.evaluation.metric import Result
+from hybridvit.evaluation.metrics import ranked
 from hybridvit.evaluation.multilabel import MeanAveragePrecision
 from hybridvit.evaluation.views import mean_logits
 from hybridvit.runtime import autocast, weights_dtype
@@ -64,8 +65,7 @@ class Multilabel:
         return evaluate_model(self, model, source, names=names, **how)
 
     def row(self, prediction: np.ndarray, class_names: Sequence[str], *, top_k: int) -> dict[str, Any]:
-        best = np.argsort(-prediction, kind="stable")[:top_k]
-        return {"predictions": [{"class": class_names[k], "probability": _probability(prediction[k])} for k in best]}
+        return {"predictions": ranked(_probabilities(prediction), class_names, top_k)}
 
     def draw(self, picture: Image, said: Any, class_names: Sequence[str]) -> Image:
         found = [k for k, x in enumerate(said) if x > 0] if isinstance(said, np.ndarray) else said
@@ -101,8 +101,8 @@ def several_hot(targets: Sequence[tuple[int, ...]], num_classes: int, *, smoothi
     return has_BK
 
 
-def _probability(logit: float) -> float:
-    return float(1 / (1 + np.exp(-np.float64(logit))))
+def _probabilities(logits_K: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits_K.astype(np.float64)))
 
 
 TASK = Multilabel()

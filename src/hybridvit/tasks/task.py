@@ -55,7 +55,7 @@ class Task(Protocol):
     def open_test(
         self, data: Any, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
     ) -> tuple[str, Source]:
-        """The part to be judged on, with its name. Raises: DataError."""
+        """The part to be evaluated on, with its name. Raises: DataError."""
 
     def create_model(self, recipe: Recipe, *, num_classes: int) -> nn.Module:
         """The recipe's model, its weights drawn from torch's generator. Raises: ConfigError."""

@@ -13,7 +13,7 @@ from hybridvit.training.trainer import Trainer
 
 @torch.no_grad()
 def measure_batchnorm(run: Trainer) -> None:
-    """Replace the judged model's running means and variances by their means over augmented, unmixed training batches.
+    """Replace the evaluated model's running means and variances by their means over augmented, unmixed training batches.
 
     Of an accumulated batch every chunk counts. The pictures come in the order of the epoch after the last.
     Source: arXiv 2105.07576, section 3.

@@ -28,9 +28,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from hybridvit.errors import ConfigError
-from hybridvit.files import sync
+from hybridvit.files import digest, sync
 from hybridvit.runtime import Ranks
-from hybridvit.training.state import REST, SUMS, drop_old_states, remove_state, save_file, sha256
+from hybridvit.training.state import REST, SUMS, drop_old_states, remove_state, save_file
 
 Key = tuple[Any, ...]
 """Where a tensor stands in a nested state."""
@@ -100,14 +100,14 @@ def save_shards(folder: Path, step: int, state: dict[str, Any], ranks: Ranks) ->
     except CheckpointException as error:  # on every rank, whichever failed
         remove_state(temporary)
         raise OSError(next(iter(error.failures.values()))[0]) from error
-    pieces = ranks.gather({file.name: sha256(file) for file in temporary.glob(f"__{ranks.rank}_*")})
+    pieces = ranks.gather({file.name: digest(file) for file in temporary.glob(f"__{ranks.rank}_*")})
     problem = ""
     if ranks.is_first:
         try:
             save_file(_without_tensors(state), temporary / REST)
-            others = {file.name: sha256(file) for file in (temporary / REST, temporary / ".metadata")}
-            sums = {name: digest for part in (*pieces, others) for name, digest in part.items()}
-            (temporary / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+            others = {file.name: digest(file) for file in (temporary / REST, temporary / ".metadata")}
+            sums = [f"{found}  {name}\n" for part in (*pieces, others) for name, found in part.items()]
+            (temporary / SUMS).write_text("".join(sums))
             for file in (temporary / REST, temporary / SUMS, temporary):
                 sync(file)
             remove_state(path)  # of the same step: found damaged, or saved before its evaluation

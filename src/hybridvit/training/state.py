@@ -6,7 +6,6 @@ Reading takes the newest whose sum agrees. Learning rate, order of the pictures,
 no state: they are functions of the step.
 """
 
-import hashlib
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from hybridvit.errors import CheckpointError
-from hybridvit.files import replacing
+from hybridvit.files import digest, replacing
 from hybridvit.runtime import ALONE, Ranks
 
 KEEP = 2
@@ -82,7 +81,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     with replacing(path) as temporary:
         save_file(state, temporary)
         with replacing(_sum_path(path)) as sum_file:
-            sum_file.write_text(f"{sha256(temporary)}  {path.name}\n")
+            sum_file.write_text(f"{digest(temporary)}  {path.name}\n")
     drop_old_states(folder)
     return path
 
@@ -148,11 +147,6 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _sum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
@@ -164,8 +158,8 @@ def _problem(path: Path, ranks: Ranks) -> str | None:
         lines = [line.split() for line in sums.read_text().splitlines()]
         if not lines:
             return f"its {SUMS} is empty"
-        for digest, name in lines[ranks.rank :: ranks.world] if path.is_dir() else lines:
-            if sha256(sums.with_name(name)) != digest:
+        for expected, name in lines[ranks.rank :: ranks.world] if path.is_dir() else lines:
+            if digest(sums.with_name(name)) != expected:
                 return f"the sha256 of {name} does not agree" if path.is_dir() else "its sha256 does not agree"
     except (OSError, ValueError) as error:
         return f"its sums cannot be checked: {error}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridvit.config import Recipe, recipe_from_dict
 from hybridvit.errors import ConfigError
-from hybridvit.typed import parse_yaml, read_yaml
+from hybridvit.typed import flat, parse_yaml, read_yaml
 
 SIZES: dict[tuple[Any, ...], str] = {
     ((64, 192, 384), (1, 2, 10), (1, 3, 6)): "cvt_13",
@@ -390,11 +390,4 @@ def _read(path: Path, read_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: BASE is {bases!r}; expected a list of files.")
     for base in filter(None, bases):
         values |= _read(path.parent / base, (*read_by, path.resolve()))
-    return values | _flat(tree)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        values |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return values
+    return values | flat(tree)

@@ -9,7 +9,6 @@ fetch anything. A folder as timm's save_for_hf writes it (config.json and model.
 import dataclasses
 import difflib
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -212,7 +211,7 @@ def of_contents(contents: containers.Contents) -> Checkpoint:
     except MALFORMED as error:
         raise CheckpointError(f"{path}: its hybridvit header is damaged ({error}). Take another copy.") from error
     raise CheckpointError(
-        f"{path} has format {header['format']}, this hybridvit reads format {FORMAT}. Install a newer one."
+        f"{path} has format {header['format']!r}, this hybridvit reads format {FORMAT}. Install a newer one."
     )
 
 
@@ -256,16 +255,18 @@ def _checkpoint(config: dict[str, Any], state: dict[str, torch.Tensor], *, name:
     is_list = isinstance(label_names, list) and [type(label) for label in label_names] == [str] * num_classes
     if label_names is not None and not is_list:
         raise ValueError(f"label_names are not {num_classes} names")
-    if max(preprocess.image_size) > arguments.MAX_PIXELS:
-        raise ValueError(f"input_size {preprocess.image_size} is beyond {arguments.MAX_PIXELS} pixels")
-    if not all(map(math.isfinite, (*preprocess.mean, *preprocess.std))):
-        raise ValueError("mean and std are not finite")
+    task = config.get("task", CLASSIFICATION)
+    if task not in arguments.tasks_of(architecture):
+        raise CheckpointError(
+            f"{name}: a {architecture} is made for {' or '.join(arguments.tasks_of(architecture))}, not for the task {task!r}; a "
+            "file from a newer hybridvit needs that version."
+        )
     about = {key: config.get(key) for key in ("recipe", "origin", "metrics")}
     wrong = [key for key, value in about.items() if not isinstance(value, dict | None)]
     if wrong:
         raise ValueError(f"{' and '.join(wrong)} should be a dictionary")
     return Checkpoint(
-        task=str(config.get("task", CLASSIFICATION)),
+        task=task,
         architecture=architecture,
         num_classes=num_classes,
         model_args=model_args,
@@ -333,12 +334,12 @@ def _refuse_misfits(
 
 def refuse_non_finite(state: Mapping[str, torch.Tensor], *, name: str) -> None:
     """A model with NaN in it answers NaN, or a class that means nothing."""
-    spoilt = [key for key, tensor in state.items() if not all_finite(tensor)]
-    if spoilt:
-        more = f" and {len(spoilt) - 1} more tensors hold" if len(spoilt) > 1 else " holds"
+    non_finite = [key for key, tensor in state.items() if not all_finite(tensor)]
+    if non_finite:
+        more = f" and {len(non_finite) - 1} more tensors hold" if len(non_finite) > 1 else " holds"
         raise CheckpointError(
-            f"{name}: {spoilt[0]}{more} values that are NaN or infinite, so no answer of this model would mean anything. Take an "
-            "earlier checkpoint. `hybridvit inspect` says more, and load(..., allow_non_finite=True) opens it all the same."
+            f"{name}: {non_finite[0]}{more} values that are NaN or infinite, so no answer of this model would mean anything. "
+            "Take an earlier checkpoint. `hybridvit inspect` says more, and load(..., allow_non_finite=True) opens it anyway."
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from hybridvit.errors import some
 from hybridvit.files import digest
 from hybridvit.models.heads import assembly
 from hybridvit.weights.checkpoint import all_finite
@@ -68,12 +69,12 @@ def _bad_values(state: Mapping[str, Tensor]) -> list[str]:
     found = []
     if weights:
         found.append(
-            f"{sum(weights.values())} values in {len(weights)} tensors are NaN or infinite: {_some(list(weights))}."
+            f"{sum(weights.values())} values in {len(weights)} tensors are NaN or infinite: {some(list(weights), 3)}."
         )
     if statistics:
-        found.append(f"BatchNorm statistics are NaN or infinite in {len(statistics)} tensors: {_some(statistics)}.")
+        found.append(f"BatchNorm statistics are NaN or infinite in {len(statistics)} tensors: {some(statistics, 3)}.")
     if negative:
-        found.append(f"BatchNorm variances are negative in {len(negative)} tensors: {_some(negative)}.")
+        found.append(f"BatchNorm variances are negative in {len(negative)} tensors: {some(negative, 3)}.")
     return found
 
 
@@ -87,10 +88,6 @@ def _untrained(state: Mapping[str, Tensor]) -> list[str]:
     if variances and all(bool((tensor == 1).all()) for tensor in variances):
         found.append("BatchNorm statistics are as they were before training.")
     return found
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def notes(path: Path, report: Report, mapped: Mapped, dropped: list[str]) -> list[str]:
@@ -113,7 +110,7 @@ def notes(path: Path, report: Report, mapped: Mapped, dropped: list[str]) -> lis
         kinds = Counter(key.rpartition(".")[2] for key in mapped.filled)
         found.append(f"Not in the file, zero here: {', '.join(f'{count} x {kind}' for kind, count in kinds.items())}.")
     if dropped:
-        found.append(f"Dropped, as no model needs them: {_some(dropped)}.")
+        found.append(f"Dropped, as no model needs them: {some(dropped, 3)}.")
     if not report.num_classes:
         found.append("No classifier in the file: the model gives features. --num-classes N --new-head adds one.")
     if report.image_size is None:

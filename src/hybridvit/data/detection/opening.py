@@ -25,7 +25,7 @@ from hybridvit.errors import DataError
 TRAIN = "train"
 WHOLE = ""
 TESTS = ("val", "valid", "validation", "test")
-"""To be judged on, the first that there is: sets that have both keep test for the end."""
+"""To be evaluated on, the first that there is: sets that have both keep test for the end."""
 YOLO_NAME = "data.yaml"
 
 Read = Callable[[], RawPictures]
@@ -36,7 +36,7 @@ Opener = Callable[[Sequence[str] | None], Source]
 def open_box_splits(
     path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> Splits:
-    """The parts to train on and to be judged on; with val_split, a data set in one piece is divided.
+    """The parts to train on and to be evaluated on; with val_split, a data set in one piece is divided.
 
     Raises: DataError where there is no known layout, a part is missing, or annotations are refused.
     """
@@ -58,7 +58,7 @@ def open_box_splits(
 def open_box_test(
     path: str | Path, *, root: Path | None = None, columns: Sequence[str] = (), val_split: float = 0.0
 ) -> tuple[str, Source]:
-    """The part to be judged on, with its name. Raises: DataError as open_box_splits."""
+    """The part to be evaluated on, with its name. Raises: DataError as open_box_splits."""
     if val_split:
         return f"{path} (the {val_split:g} held out)", open_box_splits(
             path, root=root, columns=columns, val_split=val_split
@@ -66,7 +66,7 @@ def open_box_test(
     parts = _parts(path, root, columns)
     name = next((name for name in (*TESTS, WHOLE) if name in parts), None)
     if name is None:
-        raise DataError(f"{path} has {_named(parts)}, and none to be judged on: {', '.join(TESTS)}.")
+        raise DataError(f"{path} has {_named(parts)}, and none to be evaluated on: {', '.join(TESTS)}.")
     train_names = parts[TRAIN](None).class_names if TRAIN in parts else None
     return f"{path}/{name}" if name else str(path), parts[name](train_names)
 

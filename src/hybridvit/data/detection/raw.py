@@ -1,4 +1,4 @@
-"""What an annotation file says, before it is believed. The readers make it, `tidy` judges it."""
+"""What an annotation file says, before it is believed. The readers make it, `tidy` checks it."""
 
 from collections import Counter
 from collections.abc import Iterable

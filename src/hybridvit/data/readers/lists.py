@@ -251,7 +251,7 @@ def _bare(text: str) -> str:
 
 
 def _inside(root: Path, path: str, *, place: str) -> str:
-    """The path relative to root. Judged by its letters alone: links inside the root are its owner's choice."""
+    """The path relative to root. Evaluated by its letters alone: links inside the root are its owner's choice."""
     relative = os.path.relpath(path, root) if os.path.isabs(path) else os.path.normpath(path)
     if PurePath(relative).parts[:1] == ("..",) or os.path.isabs(relative):
         raise DataError(f"{place}: {path} lies outside {root}. Give the folder that holds all pictures with --root.")

@@ -1,6 +1,7 @@
 """Pictures of a torch Dataset: anything with a length that gives (PIL picture, label) by number."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -102,5 +103,8 @@ def _classes(dataset: Any) -> Sequence[str] | None:
 
 
 def _plain(label: Any) -> int | str:
-    """A number of numpy's or torch's is a number."""
-    return str(label) if isinstance(label, str | bytes) or not hasattr(label, "__int__") else int(label)
+    """A number of numpy's or torch's is a number. Raises: DataError for what is neither a whole number nor a name."""
+    try:
+        return label if isinstance(label, str) else index(label)
+    except TypeError:
+        raise DataError(f"A label is {label!r}, expected a class's number or name.") from None

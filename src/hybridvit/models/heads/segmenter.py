@@ -38,8 +38,8 @@ class Segmenter(nn.Module):
         return self.head.classifier  # type: ignore[return-value]
 
     def reset_classifier(self, num_classes: int) -> None:
-        """New last layers, for other classes."""
-        self.num_classes = num_classes
+        """New last layers, for other classes, which have no names yet."""
+        self.num_classes, self.label_names = num_classes, None
         for head in filter(None, (self.head, self.auxiliary)):
             old: Any = head.classifier
             head.classifier = classifier(old.in_channels, num_classes).to(old.weight)
