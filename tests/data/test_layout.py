@@ -201,3 +201,36 @@ def test_pictures_without_labels_are_found_at_any_depth_and_counted(write: Write
     )
     assert sorted(found.read(i) for i in range(len(found))) == [b"scan.000.png", b"train/a/b/2.jpg", b"x/scan.001.png"]
     assert found.counts.to_dict() == {"seen": 5, "taken": 3, "passed_over": {"hidden": 1, "no picture (.md)": 1}}
+
+
+every_archive = pytest.mark.parametrize(
+    "write", [write_zip, write_windows_zip, write_tar], ids=["zip", "zip of Windows", "tar"]
+)
+
+
+@every_archive
+def test_dots_and_slashes_before_an_archives_paths_mean_nothing(write: Write, tmp_path: Path) -> None:
+    source = open_test(write(tmp_path, of("././a/0.jpg", "a//1.jpg", "/b/0.jpg", "./b/c/../1.jpg")))[1]
+    assert [source.class_names[source.target(i)] for i in range(len(source))] == ["a", "a", "b", "b"]
+    assert sorted(source.read(i) for i in range(4)) == sorted(
+        of("././a/0.jpg", "a//1.jpg", "/b/0.jpg", "./b/c/../1.jpg").values()
+    )
+    assert source.counts.passed_over == {}
+
+
+@every_archive
+def test_members_that_lead_out_of_an_archive_are_passed_over_and_counted(write: Write, tmp_path: Path) -> None:
+    path = write(tmp_path, of("a/0.jpg", "b/0.jpg", "../a/1.jpg", "b/../../1.jpg"))
+    reason = {"whose path leads out of the archive (..)": 2}
+    source = open_test(path)[1]
+    assert sorted(taken(source)) == [("a", b"a/0.jpg"), ("b", b"b/0.jpg")]
+    assert source.counts.passed_over == open_unlabelled([path]).counts.passed_over == reason
+
+
+@every_archive
+@pytest.mark.parametrize("opening", [open_test, lambda path: open_unlabelled([path])])
+def test_an_archive_of_which_nothing_is_left_says_why(
+    write: Write, opening: Callable[[Path], object], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"passed over: 2 whose path leads out of the archive \(\.\.\)"):
+        opening(write(tmp_path, of("../a/0.jpg", "../b/0.jpg")))

@@ -5,9 +5,10 @@
     anything/train/cat/0.jpg    a folder that holds everything else is looked through
 
 Passed over, and counted: hidden files and folders, thumbnails' folders, other files than pictures, pictures beside the class
-folders, folders beside the parts.
+folders, folders beside the parts, members of an archive whose path leads out of it.
 """
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ NO_CLASSES = ("images", "image", "imgs", "img", "pictures", "photos", "labels", 
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "@tmp", "#recycle", "$recycle.bin", "lost+found", "system volume information")
 
 HIDDEN = "hidden"
+OUTSIDE = "whose path leads out of the archive (..)"
 FOREIGN = "of a format that is not read"
 BESIDE_CLASSES = "beside the class folders"
 BESIDE_PARTS = "beside the parts"
@@ -68,9 +70,19 @@ class Arranged:
     counts: Counts
 
 
+def member_path(name: str) -> str:
+    """Where a member of an archive lies: ././a//0.jpg and /a/0.jpg are a/0.jpg. A folder's ends in /, the top's is empty."""
+    path = posixpath.normpath(name.lstrip("/"))
+    if path == ".":
+        return ""
+    return f"{path}/" if name.endswith("/") else path
+
+
 def why_not(path: str) -> str | None:
     """Why a file is passed over; None for a picture."""
     *_, name = names = path.split("/")
+    if names[0] == "..":
+        return OUTSIDE
     if any(map(is_hidden, names)):
         return HIDDEN
     stem, dot, letters = name.rpartition(".")
@@ -196,9 +208,12 @@ def _check_folders(folders: dict[str, int], unsorted: Sequence[Entry], passed: C
             if unsorted
             else "no pictures are in it"
         )
+        found += f" (passed over: {Counts(0, passed).reasons})" if passed else ""
         files = ", or KEY.cls beside KEY.jpg" if str(where).endswith(".tar") else ""
         raise DataError(f"{where} has no class folders: {found}. Expected {where}/CLASS/PICTURE.jpg{files}.")
-    foreign = ", ".join(f"{number} {reason}" for reason, number in passed.items() if reason.startswith(FOREIGN))
+    foreign = ", ".join(
+        f"{number} {reason}" for reason, number in passed.items() if reason.startswith((FOREIGN, OUTSIDE))
+    )
     expected = f"pictures end in {', '.join(sorted(endings()))}" + (f"; found {foreign}" if foreign else "")
     if not any(folders.values()):
         raise DataError(f"{where} holds no pictures in its {len(folders)} class folders ({some(folders)}); {expected}.")

@@ -26,9 +26,12 @@ class Counts:
     def seen(self) -> int:
         return self.taken + sum(self.passed_over.values())
 
+    @property
+    def reasons(self) -> str:
+        return ", ".join(f"{number} {reason}" for reason, number in self.passed_over.items())
+
     def __str__(self) -> str:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in self.passed_over.items())
-        said = f"{self.taken} pictures of {self.seen} seen" + (f"; passed over: {reasons}" if reasons else "")
+        said = f"{self.taken} pictures of {self.seen} seen" + (f"; passed over: {self.reasons}" if self.reasons else "")
         return ". ".join((said, *self.notes))
 
     def to_dict(self) -> dict[str, Any]:

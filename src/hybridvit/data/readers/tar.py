@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybridvit.data.layout import Entry, why_not
+from hybridvit.data.layout import Entry, member_path, why_not
 from hybridvit.errors import DataError, some
 from hybridvit.files import replacing
 from hybridvit.output import printable
 
 INDEX_FILE = ".{name}.index.json"
-FORMAT = 2
+FORMAT = 3
 SIDECARS = (".cls", ".json")
 MAX_SIDECAR = 1 << 20
 """Bytes of a file with a label."""
@@ -72,11 +72,11 @@ def _list(path: Path, number: int, *, labelled: bool) -> Iterator[Entry]:
     try:
         with tarfile.open(path, "r:") as archive:  # the colon: uncompressed only, or offsets would mean nothing
             for info in archive:
-                name = info.name.removeprefix("./")
+                name = member_path(info.name)
                 if info.islnk():  # the same file once more
-                    info = members.get(info.linkname.removeprefix("./"), info)
+                    info = members.get(member_path(info.linkname), info)
                 if info.isdir():
-                    yield Entry(f"{name}/", None)
+                    yield Entry(member_path(f"{info.name}/"), None)
                 elif info.isreg():
                     members[name] = info  # of several of one name, the last counts
                 else:

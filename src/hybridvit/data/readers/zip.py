@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from hybridvit.data.layout import Entry
+from hybridvit.data.layout import Entry, member_path
 from hybridvit.errors import DataError
 
 MAX_BYTES = 1 << 30
@@ -60,4 +60,4 @@ def _path(info: zipfile.ZipInfo) -> str:
     if not info.flag_bits & IS_UTF8 and not name.isascii():
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/").removeprefix("./")
+    return member_path(name.replace("\\", "/"))
