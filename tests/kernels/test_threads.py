@@ -105,3 +105,17 @@ def test_weights_loaded_into_a_fused_model_that_has_run_are_used(name: str) -> N
             if key in ("weight", "taps_O133", "baked"):
                 buffer.mul_(0.5)
     assert torch.equal(used(x), copy.deepcopy(used)(x))
+
+
+@pytest.mark.parametrize("name", ["cmt_nano", "cmt_ti_flyegle"])
+@torch.no_grad()
+def test_a_position_table_written_to_past_torchs_counter_is_resized_anew(name: str) -> None:
+    torch.manual_seed(0)
+    small = {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1)} if name == "cmt_ti_flyegle" else {}
+    models = [catalog.create(name, num_classes=5, img_size=64, **small).eval() for _ in range(2)]
+    average, model = models
+    x = torch.randn(1, 3, 96, 64)
+    average(x)
+    for mine, other in zip(average.parameters(), model.parameters(), strict=True):  # as many moving averages do
+        mine.data.mul_(0.0).add_(2 * other.data)
+    assert torch.equal(average(x), copy.deepcopy(average)(x))

@@ -59,7 +59,9 @@ def fuse(model: nn.Module) -> Fused:
     """A copy for inference with every BatchNorm folded, on the same device and in the same type; the model stays as it is.
 
     The arithmetic is exact (float64: to 1e-9); constants are folded in float64. Weights of `model` changed afterwards are not
-    seen. Safe to call from several threads. A fused model is returned as it is.
+    seen. Safe to call from several threads. A fused model is returned as it is. Its own weights may be changed by
+    load_state_dict and by in-place arithmetic, which torch counts, but not through `.data`: layouts made for oneDNN would not
+    notice, and comparing all weights would cost a fifth of a picture's time.
 
     Raises: ConfigError for anything but a CvT or CMT with its head.
     """

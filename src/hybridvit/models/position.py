@@ -47,7 +47,8 @@ Bias = Tensor | ResizedBias
 class PositionBias(nn.Module):
     """A learned table and the bias that it gives on any grid; on another one than its own it is resized on the fly.
 
-    The last resized tables are kept until the table changes; with gradients they are computed each time.
+    On a CPU the last resized tables are kept until the table changes; with gradients, and on devices that would wait for the
+    comparison, they are computed each time.
     """
 
     index_NM: Tensor | None
@@ -56,7 +57,7 @@ class PositionBias(nn.Module):
         super().__init__()
         self.kind, self.reduction = kind, reduction
         self.table = nn.Parameter(torch.empty(table_shape(kind, heads=heads, grid=grid, reduction=reduction)))
-        self._kept = Kept(4)
+        self._kept = Kept(4, by_value=True)
         self._remember(grid)
 
     def forward(self, grid: Grid) -> Bias:
@@ -64,7 +65,7 @@ class PositionBias(nn.Module):
             return bias(self.kind, self.table, grid=grid, reduction=self.reduction, index_NM=self.index_NM)
         if not is_eager(self.table):  # traced for all grids, or counted: the products below are none of the model's
             return self.resized(grid)
-        if torch.is_grad_enabled() and self.table.requires_grad:
+        if (torch.is_grad_enabled() and self.table.requires_grad) or self.table.device.type != "cpu":
             return self._on(grid, self._resize(grid))
         return self._on(grid, self._kept.get(grid, self.table, lambda: self._resize(grid)))
 
