@@ -40,6 +40,26 @@ def test_every_parameter_of_a_backbone_has_a_gradient(name: str, indices: tuple[
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.parametrize("name", ["cvt_nano", "cmt_nano", "cmt_ti_flyegle"])
+@pytest.mark.parametrize("num_classes", [0, 5])
+def test_without_pooling_every_parameter_that_asks_for_a_gradient_gets_one(name: str, num_classes: int) -> None:
+    model = hybridvit.create_model(name, num_classes=num_classes, global_pool="")
+    pooled = hybridvit.create_model(name, num_classes=num_classes)
+    assert model.state_dict().keys() == pooled.state_dict().keys()
+    model(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    assert [key for key, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
+
+
+def test_a_head_learns_again_when_pooling_comes_back_and_a_frozen_one_stays_frozen() -> None:
+    model = hybridvit.create_model("cmt_nano", num_classes=5, global_pool="")
+    model.reset_classifier(3)
+    assert not any(each.requires_grad for each in model.head.parameters())
+    model.reset_classifier(3, "avg")
+    assert all(each.requires_grad for each in model.parameters())
+    model.requires_grad_(False).reset_classifier(4)
+    assert [key for key, each in model.named_parameters() if each.requires_grad] == ["head.fc.weight", "head.fc.bias"]
+
+
 def test_backbones_train_in_two_processes(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(

@@ -36,6 +36,8 @@ class Backbone(nn.Module):
     """What the classifier reads."""
     pools: tuple[str, ...]
     """What `global_pool` can be."""
+    head_needs_pool = False
+    """Whether the head is passed by with global_pool="". Its parameters then ask for no gradient, as they would get none."""
     is_pruned = False
     """Whether only the features are left, as with `features_only=True`."""
     stages: nn.ModuleList
@@ -51,6 +53,8 @@ class Backbone(nn.Module):
         if pool not in self.pools:
             known = ", ".join(map(repr, self.pools))
             raise ConfigError(f"{type(self).__name__} has no global_pool={pool!r}. There are: {known}.")
+        if self.head_needs_pool and hasattr(self, "head") and bool(pool) != bool(self.global_pool):
+            self.head.requires_grad_(bool(pool))
         self._global_pool = pool
 
     def forward_stages(self, x_BCHW: Tensor, num_stages: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -132,6 +136,7 @@ class Backbone(nn.Module):
             new = nn.Linear(self.head_hidden_size, num_classes).to(next(self.parameters()))
             trunc_normal_(new.weight, std=0.02)
             nn.init.zeros_(new.bias)
+        new.requires_grad_(bool(self.global_pool) or not self.head_needs_pool)
         self.set_submodule(self.classifier, new)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -272,11 +272,12 @@ class CMT(Backbone):
         drop_rate: dropout before the classifier; None for what the authors of this arithmetic use.
         attn_drop_rate, proj_drop_rate: likewise, of attention weights and of projections.
         drop_path_rate: stochastic depth, rising linearly over all blocks.
-        global_pool: "avg", or "" for the last stage's map, without head.
+        global_pool: "avg", or "" for the last stage's map, past the head, which then learns nothing.
     """
 
     classifier = "head.fc"
     pools = ("avg", "")
+    head_needs_pool = True
 
     def __init__(
         self,
@@ -318,6 +319,7 @@ class CMT(Backbone):
             for stage, dim in enumerate(cfg.dims)
         ]
         self.head: nn.Module = Head(cfg, num_classes, drop_rate=cfg.head_dropout if drop_rate is None else drop_rate)
+        self.head.requires_grad_(bool(global_pool))
         self.init_weights()
 
     def init_weights(self) -> None:
