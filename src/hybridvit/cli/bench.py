@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, chosen
 from hybridvit.deploy.formats import ENGINES
 from hybridvit.output import to_json
 
@@ -35,21 +35,19 @@ def run(args: argparse.Namespace) -> int:
     names = [*([] if args.against == ["none"] else args.against), *args.models]
     if args.plot:
         check_plot(names)
+    how = chosen(args, "batch_size", "train", "rounds")
     timings = bench.bench(
         names,
         engine_names=["eager"] if args.train else args.engine,
-        batch_size=args.batch_size,
         image_size=(args.image_size, args.image_size) if args.image_size else None,
-        train=args.train,
-        rounds=args.rounds,
         with_memory=args.memory,
         on_ready=lambda name, engine: print(f"ready: {name}, {engine}", file=sys.stderr),
+        **how,
     )
     if args.plot:
         plot(timings, args.plot, unit="batch" if args.batch_size > 1 else "picture")
     if args.json:
-        what = {name: getattr(args, name) for name in ("batch_size", "train", "rounds")}
-        print(to_json({**bench.machine(), **what, "timings": [timing.to_dict() for timing in timings]}))
-        return 0
-    show(bench.table(timings, batch_size=args.batch_size))
+        print(to_json({**bench.machine(), **how, "timings": [timing.to_dict() for timing in timings]}))
+    else:
+        show(bench.table(timings, batch_size=args.batch_size))
     return 0

@@ -2,11 +2,10 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from hybridvit.cli.options import add
-from hybridvit.output import to_json
+from hybridvit.cli.options import add, chosen
 
 HELP = """check: read every picture of DIR and say what is wrong: broken, duplicated (also between train and test),
 tiny and oddly labelled pictures, class balance, class order. Of boxes (COCO, YOLO, Pascal VOC): objects of every
@@ -25,16 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
-    from hybridvit.cli.table import show
+    from hybridvit.cli.table import tell
     from hybridvit.report.data import check_data
 
-    def tell(report: Any) -> None:
-        print(to_json({"data": str(args.data), **report.to_dict()})) if args.json else show(*report.describe())
-
-    workers = (os.cpu_count() or 1) if args.workers is None else args.workers
-    how = {name: getattr(args, name) for name in ("root", "columns", "min_side")}
+    say = partial(tell, as_json=args.json, data=str(args.data))
+    how = chosen(args, "root", "columns", "min_side")
+    how["workers"] = (os.cpu_count() or 1) if args.workers is None else args.workers
     with progress("reading") as advance:
-        report = check_data(args.data, workers=workers, out=args.report, on_picture=advance, on_found=tell, **how)
+        report = check_data(args.data, out=args.report, on_picture=advance, on_found=say, **how)
     if not args.report:
-        tell(report)
+        say(report)
     return 1 if report.problems else 0

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from hybridvit.cli.options import add
 from hybridvit.demos import DEMOS
+from hybridvit.errors import ConfigError
 
 HELP = """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the
 first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. With
 --task detection, find the digits on scenes that are composed of them, with --task segmentation every pixel of theirs:
-about four. Every step is a command that works
-on your own folder, too, and is shown."""
+about four. Every step is a command that works on your own folder, too, and is shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.main import main
-    from hybridvit.errors import ConfigError
 
     began = time.monotonic()
     plan_of, models = DEMOS[args.task]

@@ -12,9 +12,7 @@ same command goes on after any interruption (docs/scale.md). Exit code 1: some c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "model", metavar="CHECKPOINT", type=Path, help="weights")
-    what = "files; folders, lists, .zip, .tar of them"
-    add(parser, "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help=what)
-    add(parser, "--root", "--columns", "--batch")
+    add(parser, "pictures", "--root", "--columns", "--batch")
     add(parser, "--workers", default=0)
     add(parser, "--device")
     pieces.add_arguments(parser, required=True)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hybridvit.cli.options import add, refuse
+from hybridvit.cli.options import add, chosen, refuse
+from hybridvit.errors import ConfigError
 from hybridvit.output import to_json
 
 HELP = """Evaluate CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg), with the preprocessing it was made
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
-    from hybridvit.cli.table import show
+    from hybridvit.cli.table import show, tell
     from hybridvit.evaluation.answers import evaluate_corruptions
     from hybridvit.evaluation.imagenet import corruption_folders, read_real, real_accuracy
     from hybridvit.evaluation.logits import save_logits
@@ -41,23 +42,23 @@ def run(args: argparse.Namespace) -> int:
     models, names = open_models(args.files, device=pick_device(args.device))
     if models[0].task != "classification":
         refuse(args, "--flip", "--real", "--logits", "--report", because="this is no classifier")
-    how = {name: getattr(args, name) for name in ("average", "crops", "flip", "workers")} | {"batch_size": args.batch}
+    how = chosen(args, "average", "crops", "flip", "batch_size", "workers")
     folders = corruption_folders(args.data)
     if folders:
         refuse(args, "--logits", "--report", "--real", because="this is ImageNet-C's tree of many sets of pictures")
         with progress("evaluating") as advance:
             table = evaluate_corruptions(models, names, folders, on_batch=advance, **how)
-        print(to_json(table.to_dict())) if args.json else show(*table.describe())
+        tell(table, as_json=args.json)
         return 1 if table.broken else 0
-    data = {name: getattr(args, name) for name in ("data", "root", "columns", "val_split")}
+    how |= chosen(args, "data", "root", "columns", "val_split")
     with progress("evaluating") as advance:
-        found = evaluate_models(models, names, **data, on_batch=advance, **how)
+        found = evaluate_models(models, names, on_batch=advance, **how)
     if found.reordered and not args.json:
         print(f"The classes of {found.data} come in another order than the model's; they are matched by name.")
     result: Any = found.result
     if args.logits:
         save_logits(args.logits, result)
-    about = {name: str(value) for name in ("logits", "report") if (value := getattr(args, name))}
+    about = {name: str(value) for name, value in chosen(args, "logits", "report").items() if value}
     real = real_accuracy(result, read_real(args.real)) if args.real else None
     print(to_json({**about, **found.to_dict(real=real)})) if args.json else show(*found.describe(about, real=real))
     if args.report:  # after the figures, which no picture that is gone may cost
@@ -72,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
-    from hybridvit.errors import ConfigError
     from hybridvit.evaluation.imagenet import read_real, real_accuracy
     from hybridvit.evaluation.logits import load_logits
     from hybridvit.evaluation.views import ensemble

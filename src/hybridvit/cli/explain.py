@@ -4,23 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from hybridvit.cli.options import METHODS, add
+from hybridvit.cli.options import METHODS, add, chosen
 
 HELP = """Draw what CHECKPOINT looks at in pictures, or in all pictures below a folder. attention: the weights of one
 block; rollout: attention followed through all blocks; gradcam, gradients, occlusion: what speaks for a class."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    add(
-        parser,
-        "pictures",
-        metavar="IMAGE|DIR|FILE",
-        nargs="+",
-        type=Path,
-        help="files; folders, lists, .zip, .tar of them",
-    )
-    add(parser, "--root", "--columns")
+    add(parser, "checkpoint", "pictures", "--root", "--columns")
     how = "several are drawn side by side (default: attention)"
     add(parser, "--method", choices=METHODS, nargs="+", default=[], help=how)
     add(parser, "--query", metavar=("X", "Y"), nargs=2)
@@ -28,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "gradcam, gradients, occlusion: name or number (default: the answer)"
     add(parser, "--class", metavar="NAME", dest="label", help=what)
     extra = parser.add_mutually_exclusive_group()
-    add(extra, "--heads", action="store_true", help="draw every head of the block")
-    add(extra, "--stages", action="store_true", help="draw every stage, side by side")
+    add(extra, "--heads", action="store_const", const="heads", dest="every", help="draw every head of the block")
+    add(extra, "--stages", action="store_const", const="stages", dest="every", help="draw every stage, side by side")
     add(extra, "--compare", metavar="CHECKPOINT", type=Path, help="draw a second model beside the first")
     add(parser, "--arrays", action="store_true", help="also write the maps, on the picture's pixels, as .npz")
     add(parser, "--out", metavar="DIR", type=Path, default=Path("explanations"), help="where to")
@@ -52,9 +43,7 @@ def run(args: argparse.Namespace) -> int:
         pictures,
         args.out,
         methods=args.method or ["attention"],
-        every="heads" if args.heads else "stages" if args.stages else None,
-        arrays=args.arrays,
-        **{name: getattr(args, name) for name in ("query", "stage", "block", "head", "label")},
+        **chosen(args, "query", "stage", "block", "head", "label", "every", "arrays"),
     )
     for file, first in drawn:
         answer, share = first.top(1)[0]

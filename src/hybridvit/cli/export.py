@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, chosen
 from hybridvit.deploy.formats import PRECISIONS, SUFFIXES
+from hybridvit.errors import ConfigError
 from hybridvit.output import to_json
 
 HELP = """Write CHECKPOINT for onnxruntime, OpenVINO, torch.export or AOTInductor, load the file in that runtime and
@@ -14,14 +15,8 @@ PICTURES = "pictures, folders or archives of them to compare on, and to calibrat
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors file of `hybridvit train`")
-    add(
-        parser,
-        "--to",
-        choices=tuple(SUFFIXES),
-        default=None,
-        help="the format (default: what the suffix of --out says)",
-    )
+    add(parser, "checkpoint")
+    add(parser, "--to", choices=tuple(SUFFIXES), help="the format (default: what the suffix of --out says)")
     add(parser, "--out", metavar="FILE", type=Path, help="where to (default: beside the checkpoint)")
     add(parser, "--image-size", nargs="+", help="pixels, or rows and columns (default: the checkpoint's)")
     add(parser, "--dynamic-size", action="store_true", help="also take other sizes, of at least 64 pixels")
@@ -33,19 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.deploy.exported import export_file
-    from hybridvit.errors import ConfigError
 
     if args.image_size and len(args.image_size) > 2:
         raise ConfigError(f"--image-size takes one or two numbers, found {len(args.image_size)}.")
     found = export_file(
         args.checkpoint,
         args.out,
-        to=args.to,
-        precision=args.precision,
         image_size=(args.image_size[0], args.image_size[-1]) if args.image_size else None,
         any_size=args.dynamic_size,
-        pictures=args.pictures,
-        max_pictures=args.max_pictures,
+        **chosen(args, "to", "precision", "pictures", "max_pictures"),
     )
     print(to_json(found.to_dict()) if args.json else found)
     return 0 if found.report.passed else 1

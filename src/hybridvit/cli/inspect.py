@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import add, refuse
-from hybridvit.output import to_json
+from hybridvit.cli.options import add, chosen, refuse
 
 HELP = """Say what a weights file is: who wrote it, which model, what lies in it, what looks wrong. Runs nothing in
 it. With a second file both run on the same pictures, and where they part is shown: in their weights, in each layer's
@@ -23,19 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
-    from hybridvit.cli.table import show
+    from hybridvit.cli.table import tell
     from hybridvit.compare.files import align_files
     from hybridvit.weights.load import inspect
 
     if args.other:
         refuse(args, "--weights", "--architecture", because="two files are compared as they are")
-        found = align_files(
-            args.file, args.other, images=args.images, dtype=args.dtype or "float64", tolerance=args.tolerance
-        )
-        print(to_json(found.to_dict())) if args.json else show(*found.describe())
+        how = chosen(args, "images", "tolerance")
+        found = align_files(args.file, args.other, dtype=args.dtype or "float64", **how)
+        tell(found, as_json=args.json)
         return 0 if found.aligned else 1
     refuse(args, "--images", "--dtype", "--tolerance", because="they are for two files, to be compared")
     with progress("tensors") as advance:
-        report = inspect(args.file, weights=args.weights, architecture=args.architecture, progress=advance)
-    print(to_json(report.to_dict())) if args.json else show(*report.describe())
+        report = inspect(args.file, progress=advance, **chosen(args, "weights", "architecture"))
+    tell(report, as_json=args.json)
     return 1 if report.problems else 0

@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = ALIASES.get(words[0], words[0])
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
-        Parser(prog="hybridvit").error(
-            f"no command is called {name!r}" + (f"; did you mean {near[0]!r}" if near else "")
-        )
+        hint = f"; did you mean {near[0]!r}" if near else ""
+        Parser(prog="hybridvit").error(f"no command is called {name!r}{hint}")
     command = importlib.import_module(f"hybridvit.cli.{name}")
     parser = Parser(prog=f"hybridvit {words[0]}", description=command.HELP)
     command.add_arguments(parser)
@@ -96,21 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _without_command(words: Sequence[str]) -> int:
+    said = []
+    for title, group in GROUPS.items():
+        said.append("\n".join([f"{title}:", *(f"  {name:9}{summary}" for name, summary in group.items())]))
+    earlier = ", ".join(f"{old} ({new})" for old, new in ALIASES.items())
+    said.append(f"`hybridvit COMMAND --help` says more. Earlier spellings still work: {earlier}.")
     parser = Parser(
         prog="hybridvit",
         usage="hybridvit COMMAND ...",
         description="CMT and CvT, the models in which convolutions meet vision transformers.",
-        epilog="\n\n".join(
-            [
-                *(
-                    "\n".join([f"{title}:", *(f"  {name:9}{summary}" for name, summary in group.items())])
-                    for title, group in GROUPS.items()
-                ),
-                "`hybridvit COMMAND --help` says more. Earlier spellings still work: "
-                + ", ".join(f"{old} ({new})" for old, new in ALIASES.items())
-                + ".",
-            ]
-        ),
+        epilog="\n\n".join(said),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)

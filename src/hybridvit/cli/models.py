@@ -3,7 +3,6 @@
 import argparse
 
 from hybridvit.cli.options import add
-from hybridvit.output import to_json
 
 HELP = """List the architectures: size of the pictures they are published for, parameters (with 1000 classes),
 multiply-accumulates, published ImageNet-1k top-1, source; and the published weights of each."""
@@ -17,9 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hybridvit.cli.table import show
+    from hybridvit.cli.table import tell
     from hybridvit.weights.listing import list_all
 
-    found = list_all(args.pattern, task=args.task)
-    print(to_json(found.to_dict())) if args.json else show(*found.describe())
+    tell(list_all(args.pattern, task=args.task), as_json=args.json)
     return 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridvit.errors import ConfigError
+
 METHODS = ("attention", "rollout", "gradcam", "gradients", "occlusion")  # explain's; not imported for --help
 
 
@@ -71,6 +73,13 @@ NUMBERS: dict[str, tuple[Number, str, Any, str]] = {
     "--workers": (Number(int, 0, 1024), "N", 2, "processes that decode"),
 }
 SHARED: dict[str, dict[str, Any]] = {
+    "checkpoint": {"metavar": "CHECKPOINT", "type": Path, "help": "a .safetensors file of `hybridvit train`"},
+    "pictures": {
+        "metavar": "IMAGE|DIR|FILE",
+        "nargs": "+",
+        "type": Path,
+        "help": "files; folders, lists, .zip, .tar of them",
+    },
     "--architecture": {"metavar": "NAME", "help": "for files with our own names, which do not tell it"},
     "--columns": {
         "metavar": "PATH,LABEL",
@@ -95,28 +104,29 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--weights": {"choices": ("raw", "ema"), "help": "which set of weights (default: ema where there is one)"},
 }
+SHARED |= {
+    name: {"type": number, "metavar": metavar, "default": default, "help": text}
+    for name, (number, metavar, default, text) in NUMBERS.items()
+}
+SHARED["--batch"]["dest"] = "batch_size"  # as functions call it
 
 
 def add(parser: Any, *names: str, **changes: Any) -> None:
     """Give a parser, or a group of one, these options; `changes` are argparse's words for all of them."""
     for name in names:
-        if name in NUMBERS:
-            number, metavar, default, text = NUMBERS[name]
-            known = {"type": number, "metavar": metavar, "default": default, "help": text}
-        else:
-            known = SHARED.get(name, {})
-        words = {**known, **changes}
+        words = {**SHARED.get(name, {}), **changes}
         if words.get("default") not in (None, [], argparse.SUPPRESS):
             words["help"] += f" (default: {words['default']})"
         parser.add_argument(name, **words)
 
 
+def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """These options as keyword arguments."""
+    return {name: getattr(args, name) for name in names}
+
+
 def refuse(args: argparse.Namespace, *names: str, because: str) -> None:
     """An option that would do nothing is an error. Raises: ConfigError that names those given."""
-    from hybridvit.errors import ConfigError
-
-    given = [
-        name for name in names if getattr(args, name.removeprefix("--").replace("-", "_")) not in (None, False, [])
-    ]
+    given = [name for name in names if getattr(args, name[2:].replace("-", "_")) not in (None, False, [])]
     if given:
         raise ConfigError(f"{' and '.join(given)} cannot be had here: {because}.")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybridvit.cli.options import add, refuse
+from hybridvit.cli.options import add, chosen, refuse
 
 OPTIONS = ("--piece-size", "--piece", "--on", "--actors", "--gpus-per-actor")
 
@@ -17,11 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser, *, required: bool = False) ->
     add(group, "--piece", metavar="K/N", type=_share, help="compute every N-th piece, from the K-th (from 1) on")
     add(group, "--on", choices=("ray",), help="let a Ray cluster compute: RAY_ADDRESS, or else this machine")
     add(group, "--actors", "--gpus-per-actor")
-
-
-def refuse_without_out(args: argparse.Namespace) -> None:
-    """Raises: ConfigError."""
-    refuse(args, *OPTIONS, because="it is for --out DIR")
 
 
 def run(args: argparse.Namespace, **options: Any) -> int:
@@ -37,19 +32,10 @@ def run(args: argparse.Namespace, **options: Any) -> int:
         refuse(args, "--actors", "--gpus-per-actor", because="it is for --on ray")
     options |= {"piece_size": args.piece_size} if args.piece_size else {}
     options |= {"share": args.piece} if args.piece else {}
+    options |= chosen(args, "out", "root", "columns", "device", "batch_size", "workers")
     with progress("predicting") as advance:
-        written = predict(
-            args.model,
-            args.pictures,
-            out=args.out,
-            root=args.root,
-            columns=args.columns,
-            device=args.device,
-            batch_size=args.batch,
-            workers=args.workers,
-            on_progress=lambda p: advance(p.pieces, p.of, str(p)),
-            **options,
-        )
+        options["on_progress"] = lambda p: advance(p.pieces, p.of, str(p))
+        written = predict(args.model, args.pictures, **options)
     show(written)
     broken = written.counts["broken"] if written.counts else written.broken
     if broken:

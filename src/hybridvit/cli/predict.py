@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from hybridvit.cli import pieces
-from hybridvit.cli.options import add, refuse
+from hybridvit.cli.options import add, chosen, refuse
 from hybridvit.deploy.formats import ENGINES
 from hybridvit.output import printable, to_json
 
@@ -17,9 +17,7 @@ they may be any number: the same command goes on after any interruption (docs/sc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "model", metavar="CHECKPOINT", type=Path, help="weights, or a file of `hybridvit export`")
-    what = "files; folders, lists, .zip, .tar of them"
-    add(parser, "pictures", metavar="IMAGE|DIR|FILE", nargs="+", type=Path, help=what)
-    add(parser, "--root", "--columns", "--top-k", "--batch")
+    add(parser, "pictures", "--root", "--columns", "--top-k", "--batch")
     add(parser, "--workers", default=0)
     add(parser, "--device")
     how = "fused is faster on CPUs; the rest builds a graph"
@@ -37,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         refuse(args, "--tile", "--draw", "--json", "--csv", because="--out writes Parquet files")
         return pieces.run(args, give="predictions", top_k=args.top_k, engine=args.engine)
-    pieces.refuse_without_out(args)
+    refuse(args, *pieces.OPTIONS, because="it is for --out DIR")
     from hybridvit.cli.progress import progress
     from hybridvit.cli.table import show
     from hybridvit.data.unlabelled import open_unlabelled
@@ -46,14 +44,13 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.inference.tiles import Tiles
 
     pictures = open_unlabelled(args.pictures, root=args.root, columns=args.columns)
-    options = {name: getattr(args, name) for name in ("top_k", "device", "engine")}
-    predictor = Predictor(args.model, batch_size=args.batch, **options)
+    predictor = Predictor(args.model, **chosen(args, "top_k", "device", "engine", "batch_size"))
     tiles = Tiles(predictor, side=args.tile, overlap=args.overlap) if args.tile else None
     with progress("predicting") as advance:
         if tiles:
             found = tiles.predict(pictures, on_picture=advance)
         else:
-            found = predict(predictor, pictures, batch_size=args.batch, workers=args.workers, on_batch=advance)
+            found = predict(predictor, pictures, on_batch=advance, **chosen(args, "batch_size", "workers"))
     if args.draw:
         from hybridvit.inference.drawing import draw_predictions
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hybridvit.cli.options import add, refuse
+from hybridvit.errors import ConfigError
 from hybridvit.output import Table, to_json
 
 HELP = """List the training recipes: their model, source, cost and status. `recipes import FILE.yaml` reads a recipe
@@ -25,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.config import list_recipes, load_recipe
-    from hybridvit.errors import ConfigError
     from hybridvit.training.yacs_file import import_to
 
     if args.action:

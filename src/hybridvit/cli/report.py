@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import METHODS, add, refuse
-from hybridvit.output import to_json
+from hybridvit.cli.options import METHODS, add, chosen, refuse
+from hybridvit.errors import ConfigError
 
 HELP = """Evaluate CHECKPOINT on DIR/test/CLASS/*.jpg (or val, or DIR/CLASS/*.jpg) and write one HTML file that needs no
 network: score, calibration, confusion, classes, telling pictures with maps, size and speed, origin. Without --data:
@@ -23,15 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.progress import progress
-    from hybridvit.cli.table import show
-    from hybridvit.errors import ConfigError
+    from hybridvit.cli.table import tell
     from hybridvit.report.file import write_report
     from hybridvit.report.run import compare_runs
     from hybridvit.runtime import pick_device
 
     if args.data is None:
         found = compare_runs(args.files)
-        print(to_json(found.to_dict())) if args.json else show(*found.describe())
+        tell(found, as_json=args.json)
         if args.out:
             found.save(args.out)
             print("" if args.json else f"\nThe curves are in {args.out}\n", end="")
@@ -39,10 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if len(args.files) > 1:
         raise ConfigError("A report is about one checkpoint: give one, or leave out --data to compare runs.")
     refuse(args, "--json", because="it is for runs side by side; `hybridvit eval --json` prints a checkpoint's figures")
-    how = {name: getattr(args, name) for name in ("root", "columns", "val_split", "method", "pictures", "workers")}
-    how |= {"batch_size": args.batch, "device": pick_device(args.device)}
+    how = chosen(args, "root", "columns", "val_split", "method", "pictures", "batch_size", "workers")
+    how["device"] = pick_device(args.device)
     with progress("evaluating") as evaluated, progress("explaining") as explained:
         written = write_report(args.files[0], args.data, args.out, **how, on_batch=evaluated, on_picture=explained)
-    print(written.counts)
-    print(written)
+    print(written.counts, written, sep="\n")
     return 1 if written.broken else 0

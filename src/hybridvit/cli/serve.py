@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, chosen
+from hybridvit.errors import ConfigError
 
 HELP = """Serve one or more checkpoints: a page to drop pictures on, and JSON at /api/predict and /api/explain,
 described by /openapi.json. Only this computer is answered unless --host says otherwise."""
@@ -19,22 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hybridvit.errors import ConfigError
-
     try:
         import uvicorn  # noqa: F401  what most often lacks is named
 
         from hybridvit.serve.server import Limits, run_server
     except ImportError as error:
         raise ConfigError(f"The server needs {error.name}: pip install 'hybridvit[web]'") from error
+    size, pixels = int(args.max_megabytes * 1e6), int(args.max_megapixels * 1e6)
     run_server(
         args.checkpoints,
-        host=args.host,
-        port=args.port,
-        device=args.device,
-        limits=Limits(
-            max_bytes=int(args.max_megabytes * 1e6), max_pixels=int(args.max_megapixels * 1e6), max_batch=args.batch
-        ),
+        limits=Limits(max_bytes=size, max_pixels=pixels, max_batch=args.batch_size),
         on_ready=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+        **chosen(args, "host", "port", "device"),
     )
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, chosen
 
 HELP = """Train a grid of recipes one row at a time and print its table. Calling it again goes on where it stopped:
 finished rows are skipped, an interrupted row is resumed. FILE is a name (digits, flyegle_sgd, flyegle_adamw) or a
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from hybridvit.cli.table import show
     from hybridvit.training.sweep import sweep
 
-    how = {name: getattr(args, name) for name in ("out", "root", "columns", "val_split", "device")}
+    how = chosen(args, "out", "root", "columns", "val_split", "device")
     done = sweep(args.sweep, args.data, overrides=args.set, console=Console(), **how)
     show(*done.describe())
     if not done.finished:

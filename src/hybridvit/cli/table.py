@@ -1,9 +1,16 @@
 """What results say of themselves, printed: tables are drawn by rich on a terminal, and are plain text elsewhere."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table as Drawn
 
-from hybridvit.output import Table, printable
+from hybridvit.output import Table, printable, to_json
+
+
+def tell(found: Any, *, as_json: bool, **about: str) -> None:
+    """Print a result: in words and tables, or as JSON below `about`."""
+    print(to_json({**about, **found.to_dict()})) if as_json else show(*found.describe())
 
 
 def show(*blocks: object) -> None:

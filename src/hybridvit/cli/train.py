@@ -5,7 +5,8 @@ import shlex
 import signal
 from pathlib import Path
 
-from hybridvit.cli.options import add
+from hybridvit.cli.options import add, chosen
+from hybridvit.errors import ConfigError, DataError
 
 HELP = """Train a model by a recipe on DIR/train/CLASS/*.jpg, evaluated on DIR/test/CLASS/*.jpg. List files, zip files,
 tar shards and saved Hugging Face data sets are read, too."""
@@ -24,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hybridvit.config import load_recipe
-    from hybridvit.errors import ConfigError, DataError
 
     if args.val_split is not None:
         args.set.append(f"data.val_split={args.val_split}")
@@ -47,14 +47,12 @@ def run(args: argparse.Namespace) -> int:
 
     splits, task = None, find_task(recipe.task)
     if args.data:
-        where = {"root": args.root, "columns": args.columns, "val_split": recipe.data.val_split}
-        splits = task.open_splits(args.data, **where)
+        splits = task.open_splits(args.data, val_split=recipe.data.val_split, **chosen(args, "root", "columns"))
     if args.print or splits is None:
         print(describe(recipe, num_images=len(splits.train) if splits else None))
         return 0
     out = args.out or Path("runs") / Path(args.recipe).stem
-    how = {name: getattr(args, name) for name in ("init", "resume", "device")}
-    done = train(recipe, splits, out=out, console=Console(), **how)
+    done = train(recipe, splits, out=out, console=Console(), **chosen(args, "init", "resume", "device"))
     if not done.finished:
         done.say(
             f"Stopped after step {done.step} of {done.total_steps}; everything is saved. Go on with\n"
