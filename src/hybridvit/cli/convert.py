@@ -11,15 +11,7 @@ HELP = """Turn any published CvT or CMT checkpoint into one of ours, and account
 `hybridvit models` in place of a file fetches published weights and checks them first; without OUT they stay in the
 cache ($HYBRIDVIT_CACHE, or ~/.cache/hybridvit), where create_model(NAME, pretrained=True) finds them. --to goes the
 other way: one of our checkpoints in a published implementation's own format."""
-ONLY_FILES = (
-    "--weights",
-    "--num-classes",
-    "--new-head",
-    "--image-size",
-    "--in-chans",
-    "--arithmetic",
-    "--architecture",
-)
+OF_FILES = ("--weights", "--num-classes", "--new-head", "--image-size", "--in-chans", "--arithmetic", "--architecture")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +40,14 @@ def run(args: argparse.Namespace) -> int:
     is_name = args.file.partition(".")[0] in ARCHITECTURES or (out is None and Path(args.file).name == args.file)
     if args.from_ or (is_name and not Path(args.file).exists()):
         why = f"{args.file} is the name of published weights; convert its file next"
-        refuse(args, "--to", *ONLY_FILES, because=why)
+        refuse(args, "--to", *OF_FILES, because=why)
         name, licence, path = fetch_to(args.file, out, file=args.from_)
         print(f"{name} (licence: {licence})\n{path}")
         return 0
     if out is None:
         raise ConfigError("OUT is missing: the file to write.")
     if args.to:
-        refuse(args, *ONLY_FILES, because="--to writes a checkpoint of ours as it is")
+        refuse(args, *OF_FILES, because="--to writes a checkpoint of ours as it is")
         for note in convert.export_weights(args.file, args.to, out):
             print(f"note  {note}")
         print(f"Wrote {out}.")

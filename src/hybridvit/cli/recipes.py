@@ -39,11 +39,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     refuse(args, "--gpus", "--out", because="they go with `recipes import`")
     recipes = {name: load_recipe(name) for name in list_recipes()}
+    rows = [(name, one.model.name, one.about.title, one.about.cost, one.about.status) for name, one in recipes.items()]
     if args.json:
         print(to_json({name: recipe.to_dict() for name, recipe in recipes.items()}))
-        return 0
-    rows = [(name, one.model.name, one.about.title, one.about.cost, one.about.status) for name, one in recipes.items()]
-    if sys.stdout.isatty():
+    elif sys.stdout.isatty():
         show(Table(["recipe", "model", "what", "cost", "status"], rows))
     else:
         print(*("\t".join(row) for row in rows), sep="\n")
