@@ -15,7 +15,7 @@ RUNS = {
 """Script -> arguments that keep it short, and a part of what it prints."""
 
 
-ELSEWHERE = {"align_transformers.py": "weights/test_align.py", "nearest.py": "inference/test_job.py"}
+ELSEWHERE = {"align_transformers.py": "compare/test_align.py", "nearest.py": "inference/test_job.py"}
 """Script -> the test that runs it."""
 
 
