@@ -95,7 +95,7 @@ def test_int8_is_evaluated_on_other_pictures_than_it_was_calibrated_on(
     images = torch.randn(7, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(7) % 5
     monkeypatch.setattr(exported, "load", lambda _: model)
-    monkeypatch.setattr(exported, "_read", lambda *_: (list(images.split(3)), labels))
+    monkeypatch.setattr(exported, "_read", lambda *_: (list(images.split(3)), labels, None))
     calibrated: list[torch.Tensor] = []
 
     def keep(_: Any, __: Any, batches: list[torch.Tensor], **rest: Any) -> tuple[dict[str, Any], quantize.Quantised]:
