@@ -70,8 +70,8 @@ def test_a_folder_and_an_exported_file_answer_as_the_checkpoint(
     from hybridvit.deploy.export import export
 
     folder = make_pictures(test=2) / "test"
-    export(model, tmp_path / "it.pt2", to="pt2")
-    one, other = predict(model, folder), predict(tmp_path / "it.pt2", [folder], batch_size=4)
+    export(model, tmp_path / "it.onnx", to="onnx")
+    one, other = predict(model, folder), predict(tmp_path / "it.onnx", [folder], batch_size=4)
     assert [row.path for row in one] == [row.path for row in other]
     assert len(one) == 6
     for a, b in zip(one, other, strict=True):
@@ -99,9 +99,9 @@ def test_logits_and_features_come_as_asked(model: nn.Module, pixels: np.ndarray,
     np.testing.assert_allclose(found, features, rtol=1e-5, atol=1e-6)
     from hybridvit.deploy.export import export
 
-    export(model, tmp_path / "it.pt2", to="pt2")
+    export(model, tmp_path / "it.onnx", to="onnx")
     with pytest.raises(ConfigError, match="gives no features; take the checkpoint"):
-        Predictor(tmp_path / "it.pt2", give="features")
+        Predictor(tmp_path / "it.onnx", give="features")
 
 
 def test_an_answer_that_is_no_number_is_an_error_and_never_json(model: nn.Module, pixels: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, ClassVar
 import torch
 
 from hybridvit.errors import CheckpointError
+from hybridvit.kernels.private import PythonUnpickler
 from hybridvit.weights.containers.names import (
     NAMES,
     Array,
@@ -65,13 +66,10 @@ class _Counted(dict[int, Any]):
         return super().__getitem__(opcode)
 
 
-_StandardMachine: Any = pickle._Unpickler
-
-
-class Machine(_StandardMachine):
+class Machine(PythonUnpickler):
     """The standard library's own interpreter, in Python, with every opcode replaced that calls, fills or hashes."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(_StandardMachine.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(PythonUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, size: int, names: Mapping[str, Callable[..., Any]] = NAMES) -> None:
         self.file, self.names = _Bounded(file, size), names
