@@ -181,6 +181,20 @@ def test_utf_16_is_told_how_to_save(tmp_path: Path, encoding: str, name: str) ->
         read_list(tmp_path / "list.csv")
 
 
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be"])
+def test_utf_32_is_told_how_to_save(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_text("a.jpg,cat\nb.jpg,dog", encoding=encoding)
+    with pytest.raises(DataError, match=r"written in UTF-32\. .*iconv -f UTF-32 -t UTF-8"):
+        read_list(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("data", [bytes(400), b"a.jpg,cat\nb.jp" + bytes(5), b"a.jpg,cat\n" * 300 + bytes(100), b"\0"])
+def test_a_list_of_zeros_is_called_damaged_and_not_another_encoding(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "list.csv").write_bytes(data)
+    with pytest.raises(DataError, match=rf"no text in UTF-8: byte {data.index(0)} is zero.*damaged"):
+        read_list(tmp_path / "list.csv")
+
+
 def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("a.jpg,cat\nb.jpg,h\xf6rnchen".encode("latin-1"))
     with pytest.raises(DataError, match=r"line 2: expected UTF-8, found the byte 0xf6"):

@@ -273,6 +273,10 @@ def test_predictions_are_saved_in_cocos_form_with_their_pictures_names(tmp_path:
     assert entry["bbox"] == [left, top, right - left, bottom - top]
     assert entry["category_id"] == int(truth.labels_N[0])
     assert entry["segmentation"]["size"] == [64, 64]
+    with pytest.MonkeyPatch.context() as patch:  # a name that is no UTF-8 is JSON that any program reads
+        patch.setattr(scenes, "name", lambda _: "\udcff.png")
+        metric.save(tmp_path, scenes, broken=[])
+    assert json.loads((tmp_path / PREDICTIONS).read_text())[0]["file_name"] == "\\udcff.png"
     CocoMetric(scenes.class_names).save(tmp_path / "none", scenes, broken=[])
     assert not (tmp_path / "none").exists()
 

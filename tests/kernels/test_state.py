@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hybridvit.deploy.fuse import fuse
 from hybridvit.kernels.state import is_eager, is_plain, overwrites
 from hybridvit.models import catalog
+from hybridvit.models.heads import assembly
 from support import pictures, randomise, relative_error
 
 torchs_own_warning = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
@@ -49,6 +50,22 @@ def test_a_hook_keeps_what_it_was_shown(name: str, kind: str, fused: bool) -> No
         for handle in handles:
             handle.remove()
     assert relative_error(found, expected) < 1e-12
+    assert len(kept) > 20
+    assert all(torch.equal(tensor, copy) for tensor, copy in kept)
+
+
+@pytest.mark.parametrize(
+    "name", ["retinanet_cmt_nano", "mask_rcnn_cvt_nano", "semantic_fpn_cvt_nano", "upernet_cmt_nano"]
+)
+@torch.no_grad()
+def test_a_hook_of_a_detector_or_segmenter_keeps_what_it_was_shown(name: str) -> None:
+    model = randomise(assembly.create(name, num_classes=5)).float().eval()
+    kept: list[tuple[Tensor, Tensor]] = []
+    for module in model.modules():
+        module.register_forward_hook(
+            lambda _, __, output: kept.append((output, output.clone())) if isinstance(output, Tensor) else None
+        )
+    model(torch.randn(1, 3, 64, 96))
     assert len(kept) > 20
     assert all(torch.equal(tensor, copy) for tensor, copy in kept)
 

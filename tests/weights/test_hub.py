@@ -1,6 +1,7 @@
 """weights/hub.py: a model goes to the hub and comes back the same, by this library and by timm; a hub of our own answers."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_a_checkpoint_goes_to_the_hub_and_comes_back_the_same(hub: Hub, saved: P
         assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in original.state_dict().items())
     for carried in ("label_names", "preprocess", "recipe", "origin", "metrics", "img_size"):
         assert getattr(model, carried) == getattr(original, carried), carried
+
+
+def test_what_is_pushed_is_strict_json_also_after_a_run_that_diverged(hub: Hub, saved: Path) -> None:
+    model: Any = hybridvit.load(saved)
+    model.metrics = {"top1": 0.1, "loss": math.nan}
+    hybridvit.push_to_hub(model, REPOSITORY, licence="mit")
+    config = hub.repositories[REPOSITORY]["config.json"]
+    found = json.loads(config, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert "loss" in str(found)
 
 
 def test_a_model_in_memory_goes_there_too(hub: Hub, saved: Path) -> None:

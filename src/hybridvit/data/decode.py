@@ -135,8 +135,9 @@ def _finished(picture: Image.Image, name: str, channels: int, max_pixels: int) -
     width, height = picture.size
     if width * height > max_pixels:
         raise DataError(
-            f"{name} has {width} x {height} pixels, the limit is {max_pixels}. Make it smaller; a recipe's "
-            "data.max_pixels is the limit in training."
+            f"{name} has {width} x {height} pixels, the limit is {max_pixels}. Make it smaller. The limit can be raised in "
+            "training (data.max_pixels in the recipe), in a server (--max-megapixels), and in Python (max_pixels of "
+            "hybridvit.Predictor), not in other commands."
         )
     if max(width, height) > MAX_RATIO * min(width, height):
         raise DataError(

@@ -1,5 +1,6 @@
 """Labels as files write them, numbers or names, become numbers and class names."""
 
+import codecs
 import re
 import unicodedata
 from collections import Counter
@@ -39,10 +40,16 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text in UTF-8, with or without a byte order mark. Raises: DataError."""
     try:
         data = path.read_bytes()
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
+        encoding = _wide_encoding(data)
+        if encoding:
             raise DataError(
-                f"{path} is written in UTF-16. Save it as UTF-8: in Excel as 'CSV UTF-8', in an editor by the encoding of 'Save "
-                f"as', or with: iconv -f UTF-16 -t UTF-8"
+                f"{path} is written in {encoding}. Save it as UTF-8: in Excel as 'CSV UTF-8', in an editor by the encoding of "
+                f"'Save as', or with: iconv -f {encoding} -t UTF-8"
+            )
+        if b"\0" in data:
+            raise DataError(
+                f"{path} is no text in UTF-8: byte {data.index(0)} is zero. It is damaged (cut off while it was written, "
+                "perhaps), or another kind of file. Write it again, as UTF-8."
             )
         text = data.decode("utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # splitlines() knows eight ends more
@@ -53,6 +60,24 @@ def read_lines(path: Path) -> list[str]:
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark, or by where the zeros stand: never in the byte that tells letters apart."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    start = data[:1000]
+    zeros = [start[place::4].count(0) for place in range(4)]
+    if data and len(data) % 4 == 0:
+        full = len(start) // 4
+        if [zeros[0], *zeros[2:]] == [0, full, full] or [*zeros[:2], zeros[3]] == [full, full, 0]:
+            return "UTF-32"
+    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
+    if len(data) % 2 == 0 and min(even, odd) == 0 and 20 * (even + odd) >= len(start) > 0:
+        return "UTF-16"
+    return None
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:

@@ -59,7 +59,9 @@ def read_values(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> np.n
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if picture.width * picture.height > max_pixels:
-                raise DataError(f"{name} has {picture.width} x {picture.height} pixels, the limit is {max_pixels}.")
+                raise DataError(
+                    f"{name} has {picture.width} x {picture.height} pixels, the limit is {max_pixels}. Make it smaller."
+                )
             values = np.asarray(picture)
             form, mode = str(picture.format), picture.mode
     except DataError:

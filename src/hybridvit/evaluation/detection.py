@@ -3,7 +3,6 @@
 Units are percent throughout. Arrays: N detections, G objects, K classes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from hybridvit.evaluation.detection_errors import KINDS, Errors, find_errors
 from hybridvit.evaluation.sections import class_section, confusion_section
 from hybridvit.evaluation.table import to_frame
 from hybridvit.files import replacing
+from hybridvit.output import to_json
 from hybridvit.render.figures import line_chart
 from hybridvit.render.page import charts, fragment, note, section, table, tiles
 
@@ -204,7 +204,7 @@ class CocoMetric:
             return None
         with replacing(folder / PREDICTIONS) as temporary:
             found = [{"file_name": source.name(entry["image_id"]), **entry} for entry in self.found()]
-            temporary.write_text(json.dumps(found), encoding="utf-8")
+            temporary.write_text(to_json(found, indent=None), encoding="utf-8")
         return self.compute()
 
     def found(self) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ A repository holds model.safetensors, timm's config.json with our entries beside
 and no pickle.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import nn
 
 from hybridvit.errors import CheckpointError, ConfigError
 from hybridvit.models import catalog
+from hybridvit.output import to_json
 from hybridvit.typed import plain
 from hybridvit.weights import checkpoint, fetch
 from hybridvit.weights.checkpoint import Checkpoint
@@ -90,7 +90,7 @@ def write_folder(found: Checkpoint, folder: Path) -> None:
             config["num_features"] = catalog.create(found.architecture).num_features
         config["pretrained_cfg"] |= _layers(found.architecture)
     try:
-        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / "config.json").write_text(to_json(config), encoding="utf-8")
         save_file(found.state, folder / "model.safetensors", metadata={"format": "pt"})
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error

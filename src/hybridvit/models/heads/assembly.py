@@ -117,6 +117,11 @@ def create(name: str, *, num_classes: int | None = None, **kwargs: Any) -> nn.Mo
     module, _, builder = head.model.partition(":")
     build: Callable[..., nn.Module] = getattr(import_module(module), builder)
     model: Any = build(backbone, num_classes=num_classes, **((head.small_args if small else {}) | kwargs))
+    for layer in model.modules():
+        if getattr(
+            layer, "inplace", False
+        ):  # torchvision's and timm's: hooks would keep what was overwritten behind them
+            layer.inplace = False
     preprocess = head.small_preprocess if small else head.preprocess
     model.architecture, model.task, model.in_chans = name, head.task, kwargs.get("in_chans", 3)
     model.pretrained_cfg = preprocess.to_pretrained_cfg() | {
