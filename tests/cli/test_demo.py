@@ -65,6 +65,30 @@ def test_the_demo_of_detection_trains_evaluates_and_draws(
     assert len(list((tmp_path / "out" / "drawn").iterdir())) == 3
 
 
+def test_the_demo_of_segmentation_trains_evaluates_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hybridvit.demos.TRAIN_SCENES", 16)
+    monkeypatch.setattr("hybridvit.demos.TEST_SCENES", 3)
+    words = ["demo", "--task", "segmentation", "--out", str(tmp_path / "out"), "--set", "global_batch=8"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "mIoU" in out
+    for name in ("run/last.safetensors", "run/worst.png"):
+        assert str(tmp_path / "out" / name) in out
+        assert (tmp_path / "out" / name).exists()
+    assert (tmp_path / "out" / "drawn").is_dir()
+
+
+def test_a_demo_that_is_stopped_in_training_evaluates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hybridvit.cli.train.run", lambda _: 0)  # as after SIGTERM: no error, and no weights yet
+    assert main(["demo", "--model", "cmt_nano", "--out", str(tmp_path / "out")]) == 0
+    steps = [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+    assert steps == ["train"]
+
+
 def test_a_model_of_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--task", "detection", "--model", "cvt_nano"]) == 2
     assert "--task detection shows retinanet_cmt_nano" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from hybridvit.errors import ConfigError
 HELP = """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, then train a small hybrid on the
 first 898, evaluate it on the other 899, predict a few and draw a report: about two minutes on two CPU cores. With
 --task detection, find the digits on scenes that are composed of them, with --task segmentation every pixel of theirs:
-about four. Every step is a command that works on your own folder, too, and is shown."""
+longer, some 400 seconds of CPU for detection. Every step is a command that works on your own folder, too, and is shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,5 +46,7 @@ def run(args: argparse.Namespace) -> int:
         code = main(words)
         if code:
             return code
+        if step[0] == "train" and not (out / "run" / "last.safetensors").exists():
+            return 0  # stopped by a signal: it has said how to go on
     print(f"\nMade in {time.monotonic() - began:.0f} s:\n{plan.made}\n\nWorth typing next:\n{plan.next}")
     return 0
